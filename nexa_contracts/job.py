@@ -1,0 +1,83 @@
+"""What a backend would do, as data, and what a job entry needs to know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nexa_contracts.base import Contract, Part, Scalar
+from nexa_contracts.resources import Resources
+
+
+class SpecEntry(Part):
+    """One run of a submission, as the job entry reads it. Absolute paths; no credential."""
+
+    run_id: str
+    sweep_id: str | None = None
+    point: dict[str, Scalar] = {}
+    run_dir: str
+    """`runs/<run_id>`: attempts, metrics, heartbeat, logs."""
+    manifests_dir: str
+    cwd: str
+    """The unpacked code snapshot."""
+    command: tuple[str, ...]
+    environment: dict[str, str] = {}
+    """Added to the job's environment."""
+    secrets: tuple[str, ...] = ()
+    scratch: str
+    durable: str
+    shared: str
+    walltime_s: float = Field(gt=0)
+    max_retries: int = Field(ge=0)
+    grace_s: float = Field(default=30.0, ge=0)
+    """Between asking the work to leave and ending it."""
+    resources: Resources
+
+
+class JobSpec(Contract):
+    """`spec.json`: entries by the decimal array index (SLURM_ARRAY_TASK_ID on Slurm)."""
+
+    submission: str
+    """The run id or sweep id this submission is of."""
+    entries: dict[str, SpecEntry]
+
+
+class PlannedFile(Part):
+    """A file a plan would write."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+class LaunchPlan(Contract):
+    """Everything a backend would do, as data. Rendering one touches nothing."""
+
+    backend: str
+    launcher: str
+    submission: str
+    job_count: int = Field(ge=1)
+    resources: Resources
+    files: tuple[PlannedFile, ...]
+    commands: tuple[tuple[str, ...], ...]
+    """Programs the backend would run to submit; empty where it needs none."""
+    max_parallel: int | None = None
+
+
+class JobHandle(Part):
+    """What a backend calls a job it holds. `name` holds the run or sweep id, because a job id alone can be given out
+    twice.
+    """
+
+    backend: Literal["local", "slurm", "ssh", "fake"]
+    job_id: str
+    name: str
+
+
+class SubmissionRecord(Contract):
+    """`submission.json`: the backend took the plan."""
+
+    submission: str
+    submitted_at: str
+    handles: tuple[JobHandle, ...]

@@ -1,0 +1,43 @@
+"""What a run needs: nodes, GPUs, cores, memory, time."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nexa_contracts.base import Duration, Part, Size
+from nexa_contracts.units import parse_duration_s, parse_size_bytes
+
+
+class Resources(Part):
+    """What one run asks of a backend. Cores, memory and GPUs are per node."""
+
+    nodes: int = Field(default=1, ge=1, le=100_000)
+    gpus_per_node: int = Field(default=0, ge=0, le=64)
+    gpu_type: str | None = Field(default=None, max_length=64)
+    """Name in the price table (`H100-SXM`, `RTX 4090`); None takes whatever is there, and its price is unknown."""
+    share_gpus: bool = False
+    """Let other runs use the same GPUs at the same time."""
+    cpus: int = Field(default=1, ge=1, le=4096)
+    memory: Size = "2GiB"
+    walltime: Duration = "1h"
+    """The longest one attempt may take; it is ended after that."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes: one per GPU, or one per node without GPUs."""
+        return self.nodes * max(1, self.gpus_per_node)
+
+    @property
+    def walltime_s(self) -> float:
+        """The walltime in seconds."""
+        return parse_duration_s(self.walltime)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory per node in bytes."""
+        return parse_size_bytes(self.memory)
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours if the run takes its whole walltime."""
+        return self.nodes * self.gpus_per_node * self.walltime_s / 3600

@@ -1,0 +1,234 @@
+"""A run: what was asked (RunConfig), what was frozen at launch (RunManifest), each attempt, and how it ended."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from nexa_contracts import env
+from nexa_contracts.artifact import ArtifactRef
+from nexa_contracts.base import Contract, Name, Part, Scalar
+from nexa_contracts.cost import CostEstimate
+from nexa_contracts.dataset import DatasetRef
+from nexa_contracts.resources import Resources
+from nexa_contracts.states import JobState
+from nexa_contracts.training import (
+    CheckpointConfig,
+    DataConfig,
+    LoraConfig,
+    ModelConfig,
+    Reporter,
+    TrainConfig,
+    TrainingConfig,
+)
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class RunConfig(Contract):
+    """What a person asks for. Either model, data and training, or a command of their own."""
+
+    name: Name = "run"
+    description: str = Field(default="", max_length=2000)
+    resources: Resources = Resources()
+    model: ModelConfig | None = None
+    data: DataConfig | None = None
+    training: TrainingConfig | None = None
+    lora: LoraConfig | None = None
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    report_to: tuple[Reporter, ...] = ()
+    command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """A program of one's own, as an argument list; it finds its resolved config in the file $NEXA_RUN_CONFIG."""
+    params: dict[str, Scalar] = {}
+    """Values for `command`, which a sweep can vary as `params.<name>`."""
+    env: dict[str, str] = {}
+    """Environment variables of the job. Credentials do not belong here: name them under `secrets`."""
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables whose values the job needs; their values are never recorded."""
+    max_retries: int = Field(default=1, ge=0, le=1000)
+    """How often a crash is followed by another attempt, from the newest verified checkpoint."""
+    tags: dict[str, str] = {}
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _variable_names(cls, value: dict[str, str] | tuple[str, ...]) -> dict[str, str] | tuple[str, ...]:
+        for name in value:
+            if _VARIABLE.fullmatch(name) is None:
+                raise ValueError(f"{name!r} is not a variable name; allowed: letters, digits and _")
+        if isinstance(value, dict):
+            for name, text in value.items():
+                if env.looks_like_credential(name, text):
+                    raise ValueError(
+                        f"{name} looks like a credential; write its name under `secrets` and set it outside"
+                    )
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _no_null_bytes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for word in value or ():
+            if "\0" in word:
+                raise ValueError("a word holds a NUL byte")
+            if env.holds_secret_text(word):
+                raise ValueError("a word looks like a credential; pass it by name under `secrets`")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_work(self) -> Self:
+        parts = {"model": self.model, "data": self.data, "training": self.training}
+        given = [key for key, part in parts.items() if part is not None]
+        if self.command is not None:
+            if given:
+                raise ValueError(f"command excludes {', '.join(given)}")
+        elif len(given) < 3:
+            missing = [key for key in parts if key not in given]
+            raise ValueError(f"{', '.join(missing)} missing: give model, data and training, or a command")
+        return self
+
+    @property
+    def train(self) -> TrainConfig | None:
+        """The training part; None when the run is a command of one's own."""
+        if self.model is None or self.data is None or self.training is None:
+            return None
+        return TrainConfig(
+            model=self.model,
+            data=self.data,
+            training=self.training,
+            lora=self.lora,
+            checkpoints=self.checkpoints,
+            report_to=self.report_to,
+        )
+
+
+class CodeRecord(Part):
+    """Which code a run was given. The snapshot is a tar.gz of the tracked and the new, not ignored files."""
+
+    commit: str | None = None
+    branch: str | None = None
+    is_dirty: bool | None = None
+    """None: not a git checkout."""
+    diff_sha256: str | None = None
+    snapshot: str
+    """Digest over names, modes and contents of the snapshot's files; its name on disk."""
+    snapshot_files: int
+    snapshot_bytes: int
+    left_out: tuple[str, ...] = ()
+    """Files too large for a snapshot."""
+
+
+class GpuRecord(Part):
+    """One GPU of the machine a run was launched on."""
+
+    name: str
+    memory_gib: float | None = None
+    uuid: str | None = None
+
+
+class EnvironmentRecord(Part):
+    """The machine and the packages."""
+
+    hostname: str
+    platform: str
+    python: str
+    python_executable: str
+    cpu: str | None = None
+    cpu_count: int | None = None
+    memory_bytes: int | None = None
+    driver: str | None = None
+    gpus: tuple[GpuRecord, ...] = ()
+    packages: dict[str, str] = {}
+    """Version by name of every installed distribution."""
+    variables: dict[str, str] = {}
+    """Variables that shape a run; credentials are named but not shown."""
+
+
+class ResumeRef(Part):
+    """The run another one goes on from."""
+
+    run_id: str
+    config_changed: tuple[str, ...] = ()
+
+
+class RunManifest(Contract):
+    """`<run_id>.json`: frozen at launch, before anything is submitted."""
+
+    run_id: str
+    sweep_id: str | None = None
+    index: int | None = None
+    point: dict[str, Scalar] = {}
+    name: str
+    created_at: datetime
+    created_by: str
+    project: str
+    config: RunConfig
+    config_source: str
+    overrides: dict[str, Scalar] = {}
+    backend: str
+    launcher: str
+    command: tuple[str, ...]
+    code: CodeRecord
+    datasets: tuple[DatasetRef, ...] = ()
+    environment: EnvironmentRecord
+    estimate: CostEstimate
+    resumes: ResumeRef | None = None
+
+
+class FailureNote(Part):
+    """Why an attempt ended badly: a class, one sentence, and the lines of the log that show it."""
+
+    kind: str
+    """bad_request, diverged, crash, killed, timed_out, out_of_memory, lost, storage, cancelled."""
+    message: str
+    evidence: tuple[str, ...] = ()
+
+
+class AttemptRecord(Contract):
+    """`attempts/<n>.json`: one execution of a run on one machine; written when it ends."""
+
+    run_id: str
+    number: int = Field(ge=1)
+    state: JobState
+    started_at: datetime
+    ended_at: datetime
+    seconds: float = Field(ge=0)
+    """Measured with a monotonic clock where the process lived to measure it."""
+    exit_code: int | None = None
+    signal: int | None = None
+    hostname: str
+    resumed_from: str | None = None
+    """The checkpoint it started from, as `<run_id> step <n>`."""
+    failure: FailureNote | None = None
+
+
+class WorkResult(Contract):
+    """`attempts/<n>.result.json`: what the program inside a job says of its own work, when it ends well enough to."""
+
+    steps: int | None = None
+    tokens: int | None = None
+    metrics: dict[str, float] = {}
+    artifacts: tuple[ArtifactRef, ...] = ()
+    resumed_from: str | None = None
+    skipped_checkpoints: tuple[str, ...] = ()
+    """Checkpoints that were not used, each with the reason."""
+    failure: FailureNote | None = None
+
+
+class RunOutcome(Contract):
+    """`outcome_<run_id>.json`: how a run ended; written once, when no further attempt will be made."""
+
+    run_id: str
+    sweep_id: str | None = None
+    index: int | None = None
+    state: JobState
+    ended_at: datetime
+    attempts: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    """Measured seconds of all attempts together."""
+    steps: int | None = None
+    tokens: int | None = None
+    metrics: dict[str, float] = {}
+    artifacts: tuple[ArtifactRef, ...] = ()
+    failure: FailureNote | None = None

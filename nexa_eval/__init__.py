@@ -1,0 +1,1 @@
+"""Results of runs: the leaderboard and the curves."""

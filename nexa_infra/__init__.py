@@ -1,0 +1,1 @@
+"""Where jobs run, where files live, what they cost, and who may do what."""

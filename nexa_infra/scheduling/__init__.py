@@ -1,0 +1,1 @@
+"""Where jobs run: sweeps, backends and the one job entry."""

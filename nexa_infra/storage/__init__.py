@@ -1,0 +1,1 @@
+"""Files: tiers, manifests, digests, promotion, the index over the manifests."""

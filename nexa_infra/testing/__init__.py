@@ -1,0 +1,1 @@
+"""Public fakes of the seams and the contract tests that real and fake both pass."""

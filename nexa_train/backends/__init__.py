@@ -1,0 +1,1 @@
+"""The stacks that can train: hf and axolotl."""
