@@ -6,11 +6,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nexa_contracts.errors import ConfigError, UnsupportedSchema
 from nexa_contracts.ids import NAME, NAME_RULE
-from nexa_contracts.units import parse_duration_s, parse_size_bytes
+from nexa_contracts.units import DURATION_RULE, SIZE_RULE, parse_duration_s, parse_size_bytes
 
 Scalar = bool | int | float | str
 """A value a sweep axis, a tag or a parameter can take."""
@@ -32,11 +32,11 @@ def _name(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
+Duration = Annotated[str, AfterValidator(_duration), Field(description=DURATION_RULE)]
 """A text such as `2h30m`; `parse_duration_s` gives its seconds."""
-Size = Annotated[str, AfterValidator(_size)]
+Size = Annotated[str, AfterValidator(_size), Field(description=SIZE_RULE)]
 """A text such as `4GiB`; `parse_size_bytes` gives its bytes."""
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(_name), Field(description=NAME_RULE)]
 """A text that is safe as a path, a Slurm job name and a Kubernetes label."""
 
 
@@ -49,7 +49,8 @@ class Part(BaseModel):
 class Contract(Part):
     """A value that is a file of its own; `schema_version` says which reader it needs."""
 
-    schema_version: int = 1
+    schema_version: int = Field(default=1, ge=1)
+    """Version of the schema the file was written for; a newer one than the reader knows is refused."""
 
     def to_json(self) -> str:
         """Return the contract as indented JSON with a final newline; equal contracts give equal text."""
@@ -71,19 +72,28 @@ class Contract(Part):
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{source}: not valid JSON: {error}") from error
+        cls.check_version(found, source=source)
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ": ".join([source, *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
+            raise ConfigError(f"{where}: {first['msg']} ({error.error_count()} in all)") from error
+
+    @classmethod
+    def check_version(cls, data: Any, *, source: str) -> None:
+        """Return if this version reads the `schema_version` of some parsed data.
+
+        Raises:
+            UnsupportedSchema: it was written by a newer version.
+        """
         supported = cls.model_fields["schema_version"].default
-        version = found.get("schema_version", supported) if isinstance(found, dict) else supported
+        version = data.get("schema_version", supported) if isinstance(data, dict) else supported
         if isinstance(version, int) and version > supported:
             raise UnsupportedSchema(
                 f"{source}: schema_version {version}; this version reads up to {supported}",
                 hint="upgrade nexa-compute",
             )
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{source}: {where}: {first['msg']} ({error.error_count()} in all)") from error
 
 
 def digest_json(value: Any) -> str:

@@ -5,34 +5,22 @@ An error is one line a key: file and line, dotted key, what was found, what is a
 
 from __future__ import annotations
 
-import difflib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nexa_contracts.base import Contract, Scalar
 from nexa_contracts.errors import ConfigError
-from nexa_contracts.yaml_text import Document, KeyPath, parse_yaml, read_yaml
+from nexa_contracts.wording import KINDS, describe, explain, explain_unknown_key
+from nexa_contracts.yaml_text import Document, KeyPath, dotted, parse_yaml, read_yaml
 
 ContractT = TypeVar("ContractT", bound=Contract)
-
-_KINDS = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "finite_number": "a finite number",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +41,10 @@ def parse_override(text: str) -> Override:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise ConfigError(f"--set {text}: found no key=value; allowed: --set training.learning_rate=3e-4")
-    return Override(key=key, value=parse_yaml(value, source=f"--set {key}").data, text=value)
+    parsed = parse_yaml(value, source=f"--set {key}").data
+    if isinstance(parsed, str) and not value.lstrip().startswith(("'", '"', "!", "|", ">")):
+        parsed = value.strip()  # a plain text is all of it: YAML would end it at the # of `a #5`
+    return Override(key=key, value=parsed, text=value)
 
 
 def load_config(path: Path, schema: type[ContractT], *, overrides: Sequence[Override] = ()) -> ContractT:
@@ -74,10 +65,12 @@ def parse_config(document: Document, schema: type[ContractT], *, overrides: Sequ
 
     Raises:
         ConfigError: one line for each wrong key.
+        UnsupportedSchema: it was written for a newer version.
     """
     if not isinstance(document.data, dict):
-        found = _describe(document.data)
+        found = describe(document.data)
         raise ConfigError(f"{document.source}:1: found {found}; allowed: a mapping with the keys {_list_names(schema)}")
+    schema.check_version(document.data, source=document.source)
     data = json.loads(json.dumps(document.data))
     texts: dict[KeyPath, Override] = {}
     for override in overrides:
@@ -109,6 +102,14 @@ def set_key(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None
     data[str(path[-1])] = value
 
 
+def find_model(schema: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model whose fields may stand at a key path; None where the path leads to plain data."""
+    annotation: Any = schema
+    for part in path:
+        annotation = _annotation_below(annotation, part)
+    return _model_of(annotation)
+
+
 def _validate(
     data: dict[str, Any], schema: type[ContractT], document: Document, texts: Mapping[KeyPath, Override]
 ) -> ContractT:
@@ -117,134 +118,107 @@ def _validate(
         try:
             return schema.model_validate_json(json.dumps(data))
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            if not _read_as_text(data, details, texts):
+            found = _by_path(error.errors(include_url=False), data)
+            if not _read_as_text(data, found, texts):
                 break
-    lines = [_explain(detail, schema, document, texts) for detail in details]
-    raise ConfigError("\n".join(dict.fromkeys(lines)))
+    places = {path: _place(path, details, document, texts) for path, details in found.items()}
+    lines = [
+        ": ".join([places[path][1], *([dotted(path)] if path else []), _reason(path, found[path], schema)])
+        for path in sorted(found, key=lambda path: places[path][0])
+    ]
+    raise ConfigError("\n".join(lines))
 
 
-def _read_as_text(data: dict[str, Any], details: list[ErrorDetails], texts: Mapping[KeyPath, Override]) -> bool:
-    # `--set name=123` means the text "123" where the schema wants a text.
-    changed = False
+def _by_path(details: Sequence[ErrorDetails], data: Any) -> dict[KeyPath, list[ErrorDetails]]:
+    # A union fails once for each of its branches, and those are one wrong value, so one line.
+    found: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in details:
-        override = texts.get(tuple(detail["loc"]))
-        if detail["type"] == "string_type" and override is not None:
-            set_key(data, detail["loc"], override.text)
-            changed = True
-    return changed
+        found.setdefault(_path_in_data(detail, data), []).append(detail)
+    # What fails above another failure is a union's other branch, or a list found empty once its items had failed.
+    return {
+        path: kept
+        for path, kept in found.items()
+        if not any(len(other) > len(path) and other[: len(path)] == path and path for other in found)
+    }
 
 
-def _explain(
-    detail: ErrorDetails, schema: type[BaseModel], document: Document, texts: Mapping[KeyPath, Override]
-) -> str:
-    path = _without_branch_tags(detail["loc"])
-    parts = [_place(path, document, texts)]
-    if path:
-        parts.append(".".join(str(part) for part in path))
-    parts.append(_reason(detail, schema))
-    return ": ".join(parts)
+def _path_in_data(detail: ErrorDetails, data: Any) -> KeyPath:
+    # pydantic puts the name of a union's branch into the location; what the data does not hold is such a name.
+    path: list[str | int] = []
+    for position, part in enumerate(detail["loc"]):
+        is_item = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if is_item or (isinstance(data, dict) and part in data):
+            data = data[part]
+            path.append(part)
+        elif detail["type"] == "missing" and position == len(detail["loc"]) - 1:
+            path.append(part)
+    return tuple(path)
 
 
-def _reason(detail: ErrorDetails, schema: type[BaseModel]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    found = _describe(detail["input"])
-    if kind == "extra_forbidden":
-        return _unknown_key(str(detail["loc"][-1]), _names_at(schema, detail["loc"][:-1]))
-    if kind == "missing":
-        return "missing; this key is required"
-    if kind in _KINDS:
-        return f"found {found}; allowed: {_KINDS[kind]}"
-    if kind in ("literal_error", "enum"):
-        allowed = str(context.get("expected", "")).replace("'", "")
-        return f"found {found}; allowed: {allowed}{_nearest(str(detail['input']), allowed.replace(' or ', ', '))}"
-    if kind == "value_error":
-        text = str(context.get("error", detail["msg"]))
-        return text if text.startswith("found") or not _is_plain(detail["input"]) else f"found {found}; {text}"
-    return f"found {found}; allowed: {_lower(detail['msg']).removeprefix('input should be ')}"
+def _read_as_text(
+    data: dict[str, Any], found: Mapping[KeyPath, Sequence[ErrorDetails]], texts: Mapping[KeyPath, Override]
+) -> bool:
+    # `--set name=123` means the text "123" where the schema wants a text.
+    wanted = [path for path, details in found.items() if path in texts and details[0]["type"] == "string_type"]
+    for path in wanted:
+        set_key(data, path, texts[path].text)
+    return bool(wanted)
 
 
-def _unknown_key(name: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-    if close:
-        return f"unknown key; did you mean {close[0]}? allowed: {', '.join(allowed)}"
-    return f"unknown key; allowed: {', '.join(allowed) or 'nothing here'}"
-
-
-def _nearest(found: str, allowed: str) -> str:
-    close = difflib.get_close_matches(found, allowed.split(", "), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _place(path: KeyPath, document: Document, texts: Mapping[KeyPath, Override]) -> str:
-    for end in range(len(path), 0, -1):
-        if path[:end] in texts:
-            return f"--set {texts[path[:end]].key}={texts[path[:end]].text}"
+def _place(
+    path: KeyPath, details: Sequence[ErrorDetails], document: Document, texts: Mapping[KeyPath, Override]
+) -> tuple[int, str]:
+    # The line to sort by (overrides come last), and the place as a person looks for it.
+    overrides = [texts[path[:end]] for end in range(len(path), 0, -1) if path[:end] in texts]
+    if details[0]["type"] in (*KINDS, "extra_forbidden"):
+        # `--set name.x=1` made a mapping of what the file holds.
+        overrides += [override for key, override in texts.items() if key[: len(path)] == path]
+    if overrides:
+        return sys.maxsize, f"--set {overrides[0].key}={overrides[0].text}"
     for end in range(len(path), -1, -1):
         if path[:end] in document.lines:
-            return f"{document.source}:{document.lines[path[:end]]}"
-    return document.source
+            return document.lines[path[:end]], f"{document.source}:{document.lines[path[:end]]}"
+    return 0, document.source
 
 
-def find_model(schema: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
-    """Return the model whose fields may stand at a key path; None where the path leads to plain data."""
-    model: type[BaseModel] | None = schema
-    for part in _without_branch_tags(path):
-        if model is None:
-            return None
-        field = model.model_fields.get(str(part))
-        model = None if field is None else _model_in(field.annotation)
-    return model
+def _reason(path: KeyPath, details: Sequence[ErrorDetails], schema: type[BaseModel]) -> str:
+    if details[0]["type"] == "extra_forbidden":
+        return explain_unknown_key(str(path[-1]), _names_at(schema, path[:-1]))
+    return explain(details, rule=_rule_of(schema, path))
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _rule_of(schema: type[BaseModel], path: KeyPath) -> str | None:
+    # What a Name, a Duration or a Size looks like: `walltime: 90` lacks its unit, not its quotes.
+    owner = find_model(schema, path[:-1]) if path else None
+    field = owner.model_fields.get(str(path[-1])) if owner is not None else None
+    return None if field is None else field.description
+
+
+def _annotation_below(annotation: Any, part: str | int) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return None if field is None else field.annotation
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    if get_origin(annotation) in (tuple, list):
+        return arguments[0]
+    below = (_annotation_below(argument, part) for argument in arguments)
+    return next((found for found in below if found is not None), None)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in get_args(annotation):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+    if get_origin(annotation) in (dict, tuple, list):
+        return None
+    return next((model for model in map(_model_of, get_args(annotation)) if model is not None), None)
 
 
 def _names_at(schema: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    fields: dict[str, Any] = {}
     model = find_model(schema, path)
-    if model is None and path:
-        owner = find_model(schema, path[:-1])
-        model = owner if owner is None else _model_in(owner.model_fields.get(str(path[-1])))
-    if model is not None:
-        fields = dict(model.model_fields)
-    return [name for name in fields if name != "schema_version"]
+    return [] if model is None else [name for name in model.model_fields if name != "schema_version"]
 
 
 def _list_names(schema: type[BaseModel]) -> str:
     return ", ".join(_names_at(schema, ()))
-
-
-def _without_branch_tags(path: Sequence[str | int]) -> KeyPath:
-    # pydantic puts the name of a union's branch into the location: `literal['all-linear']`, and last, `bool`.
-    kept = [part for part in path if not (isinstance(part, str) and "[" in part)]
-    if kept and kept[-1] in ("str", "int", "float", "bool"):
-        kept.pop()
-    return tuple(kept)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)[:80]
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:57] + "...")
-    return "a list" if isinstance(value, list | tuple) else "a mapping"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -12,6 +12,8 @@ STATE_DIR = "NEXA_STATE_DIR"
 RUN_ID = "NEXA_RUN_ID"
 SWEEP_ID = "NEXA_SWEEP_ID"
 RUN_DIR = "NEXA_RUN_DIR"
+PROJECT_DIR = "NEXA_PROJECT_DIR"
+"""Root of the project a job was launched from; its code runs from a snapshot, its ignored files lie there."""
 RUN_CONFIG = "NEXA_RUN_CONFIG"
 """Path of the resolved run config (JSON) inside a job."""
 ATTEMPT = "NEXA_ATTEMPT"
@@ -25,8 +27,10 @@ JOB_TOKEN = "NEXA_JOB_TOKEN"  # noqa: S105 - the name of a variable
 """Random mark carried by every process of a job, by which its whole tree is found when it must end."""
 
 _CREDENTIAL = re.compile(
-    r"(?i)(?:^|_)(?:key|keys|token|tokens|secret|secrets|password|passwd|passphrase|pwd|credential|credentials|"
-    r"auth|authorization|cookie|pat|dsn|apikey|accesskey|connection_string|webhook|private)(?:$|_|[0-9])"
+    r"(?i)(?:^|_)(?:key|keys|tokens|pwd|pass|auth|authorization|cookie|pat|dsn|connection_string|webhook|private)"
+    r"(?:$|_|[0-9])"
+    # These stand inside a longer word too (PGPASSWORD, clientSecret, GITHUBTOKEN), but not TOKENIZERS_PARALLELISM.
+    r"|password|passwd|passphrase|secret|credential|api_?key|access_?key|token(?:$|_|[0-9])"
 )
 _URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 _TOKEN_SHAPE = re.compile(

@@ -12,13 +12,17 @@ class Resources(Part):
     """What one run asks of a backend. Cores, memory and GPUs are per node."""
 
     nodes: int = Field(default=1, ge=1, le=100_000)
+    """Machines."""
     gpus_per_node: int = Field(default=0, ge=0, le=64)
+    """GPUs on each machine; 0 trains on its cores."""
     gpu_type: str | None = Field(default=None, max_length=64)
     """Name in the price table (`H100-SXM`, `RTX 4090`); None takes whatever is there, and its price is unknown."""
     share_gpus: bool = False
     """Let other runs use the same GPUs at the same time."""
     cpus: int = Field(default=1, ge=1, le=4096)
+    """Cores on each machine."""
     memory: Size = "2GiB"
+    """Main memory on each machine."""
     walltime: Duration = "1h"
     """The longest one attempt may take; it is ended after that."""
 

@@ -32,14 +32,23 @@ class RunConfig(Contract):
     """What a person asks for. Either model, data and training, or a command of their own."""
 
     name: Name = "run"
+    """What the run is called in lists; its id is made at launch."""
     description: str = Field(default="", max_length=2000)
+    """A sentence for whoever reads the record later."""
     resources: Resources = Resources()
+    """What the run needs of a machine."""
     model: ModelConfig | None = None
+    """Which model is trained."""
     data: DataConfig | None = None
+    """What it is trained on."""
     training: TrainingConfig | None = None
+    """How it is trained."""
     lora: LoraConfig | None = None
+    """Low-rank adapters; None trains every weight."""
     checkpoints: CheckpointConfig = CheckpointConfig()
+    """When checkpoints are saved and kept."""
     report_to: tuple[Reporter, ...] = ()
+    """Experiment trackers that get the metrics too."""
     command: tuple[str, ...] | None = Field(default=None, min_length=1)
     """A program of one's own, as an argument list; it finds its resolved config in the file $NEXA_RUN_CONFIG."""
     params: dict[str, Scalar] = {}
@@ -51,6 +60,7 @@ class RunConfig(Contract):
     max_retries: int = Field(default=1, ge=0, le=1000)
     """How often a crash is followed by another attempt, from the newest verified checkpoint."""
     tags: dict[str, str] = {}
+    """Labels to find and sum runs by."""
 
     @field_validator("env", "secrets")
     @classmethod
@@ -60,6 +70,8 @@ class RunConfig(Contract):
                 raise ValueError(f"{name!r} is not a variable name; allowed: letters, digits and _")
         if isinstance(value, dict):
             for name, text in value.items():
+                if "\0" in text:
+                    raise ValueError(f"the value of {name} holds a NUL byte, which no environment can")
                 if env.looks_like_credential(name, text):
                     raise ValueError(
                         f"{name} looks like a credential; write its name under `secrets` and set it outside"
@@ -214,6 +226,8 @@ class WorkResult(Contract):
     skipped_checkpoints: tuple[str, ...] = ()
     """Checkpoints that were not used, each with the reason."""
     failure: FailureNote | None = None
+    exit_code: int | None = None
+    """The status the program ended with; a launcher between it and the job entry (torchrun) hides it."""
 
 
 class RunOutcome(Contract):

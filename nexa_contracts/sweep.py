@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from nexa_contracts.base import Contract, Name, Part, Scalar
 from nexa_contracts.run import RunConfig
 
-
 _Whole = int  # the class below has a field of that name
 
 
@@ -20,8 +19,11 @@ class Axis(Part):
     values: tuple[Scalar, ...] | None = Field(default=None, min_length=1)
     """Listed values: every one in a grid, drawn with equal chance in a random search (then also named choice)."""
     choice: tuple[Scalar, ...] | None = Field(default=None, min_length=1)
+    """Listed values, one drawn with equal chance for each sample."""
     uniform: tuple[float, float] | None = None
+    """A number between low and high, every one with equal chance."""
     log_uniform: tuple[float, float] | None = None
+    """A number between low and high, every order of magnitude with equal chance."""
     int: tuple[_Whole, _Whole] | None = None
     """Whole numbers from the first to the last, both included."""
 
@@ -44,7 +46,9 @@ class Objective(Part):
     """What makes one trial better than another."""
 
     metric: str = "eval_loss"
+    """A name among the metrics of a run's outcome."""
     direction: Literal["minimize", "maximize"] = "minimize"
+    """Whether less or more is better."""
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether `one` beats `other`; NaN beats nothing."""
@@ -59,21 +63,27 @@ class SweepConfig(Contract):
     """Many runs from one file: a base run config and the axes that vary."""
 
     name: Name = "sweep"
+    """What the sweep is called in lists."""
     description: str = Field(default="", max_length=2000)
+    """A sentence for whoever reads the record later."""
     base: str | None = None
     """Path of a run config, relative to this file."""
     run: RunConfig | None = None
     """A run config written here; exactly one of base and run."""
     search: Literal["grid", "random"] = "grid"
+    """All points of a grid, or random samples."""
     trials: int | None = Field(default=None, ge=1, le=10_000_000)
     """Number of samples of a random search; not for a grid."""
     seed: int = Field(default=17, ge=0, le=2**32 - 1)
+    """Decides the samples of a random search: the same seed gives the same points."""
     axes: dict[str, Axis] = Field(min_length=1)
     """By dotted config key; in a grid the last one varies fastest."""
     objective: Objective = Objective()
+    """What the trials are ranked by."""
     max_parallel: int | None = Field(default=None, ge=1)
     """At most so many runs at a time; None: as many as the machine's resources admit."""
     tags: dict[str, str] = {}
+    """Labels every run of the sweep gets."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

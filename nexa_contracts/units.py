@@ -6,8 +6,10 @@ import re
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(d|h|m|s)")
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]i?B|B)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTP]i?B|B)")
 _POWERS = "KMGTP"
+_LONGEST_S = 100 * 366 * 86_400.0
+_LARGEST_BYTES = 2**63 - 1
 DURATION_RULE = "a duration such as 45s, 30m, 2h30m or 1d"
 SIZE_RULE = "a size such as 512MiB or 4GiB"
 
@@ -16,14 +18,14 @@ def parse_duration_s(text: str) -> float:
     """Return the seconds in a text such as `2h30m`.
 
     Raises:
-        ValueError: the text is not a duration, or is zero.
+        ValueError: the text is not a duration, is zero, or is longer than a hundred years.
     """
     parts = list(_DURATION_PART.finditer(text))
     if not parts or "".join(part.group(0) for part in parts) != text:
-        raise ValueError(f"found {text!r}; allowed: {DURATION_RULE}")
+        raise ValueError(f"found {_shorten(text)!r}; allowed: {DURATION_RULE}")
     seconds = sum(float(part.group(1)) * _SECONDS[part.group(2)] for part in parts)
-    if seconds <= 0:
-        raise ValueError(f"found {text!r}; allowed: {DURATION_RULE}, longer than zero")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ValueError(f"found {_shorten(text)!r}; allowed: {DURATION_RULE}, longer than zero, at most 100 years")
     return seconds
 
 
@@ -31,16 +33,17 @@ def parse_size_bytes(text: str) -> int:
     """Return the bytes in a text such as `4GiB` (1024-based) or `4GB` (1000-based).
 
     Raises:
-        ValueError: the text is not a size.
+        ValueError: the text is not a size, is zero, or is more than any file system holds.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"found {text!r}; allowed: {SIZE_RULE}")
+        raise ValueError(f"found {_shorten(text)!r}; allowed: {SIZE_RULE}")
     number, unit = float(match.group(1)), match.group(2)
-    if unit == "B":
-        return int(number)
     base = 1024 if "i" in unit else 1000
-    return int(number * base ** (_POWERS.index(unit[0]) + 1))
+    size = number * (1 if unit == "B" else base ** (_POWERS.index(unit[0]) + 1))
+    if not 1 <= size < _LARGEST_BYTES:  # also infinity, which int() does not take
+        raise ValueError(f"found {_shorten(text)!r}; allowed: {SIZE_RULE}, from 1B to 8 EiB")
+    return int(size)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -74,3 +77,7 @@ def format_usd(amount: float | None) -> str:
     if amount is None:
         return "unknown"
     return f"{amount:.2f} USD" if amount >= 1 else f"{amount:.4f} USD"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

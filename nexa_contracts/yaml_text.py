@@ -13,15 +13,21 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from nexa_contracts.errors import ConfigError, NotFound
 
 MAX_BYTES = 256 * 1024
 """Largest config file read. A config is written by a person; data belongs into a dataset."""
 MAX_DEPTH = 30
-_TEXT_TAG = "tag:yaml.org,2002:str"
-_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "null", "str"))
+MAX_SHOWN = 60
+"""Most characters of a found value that an error shows."""
+_YAML_VERSION = (1, 2)
+_TAG = "tag:yaml.org,2002:"
+_VALUE_TAGS = frozenset(_TAG + kind for kind in ("int", "float", "bool", "null"))
+_TEXT_TAGS = frozenset(_TAG + kind for kind in ("str", "timestamp", "value", "merge"))
+"""Plain words that stay the text that was written: a date is one, and so are a bare `=` and `<<`."""
+_COLLECTION_TAGS = frozenset(_TAG + kind for kind in ("map", "seq"))
 
 KeyPath = tuple[str | int, ...]
 
@@ -73,12 +79,16 @@ def parse_yaml(text: str, *, source: str) -> Document:
         raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from error
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from error
-    lines: dict[KeyPath, int] = {}
-    problems: list[str] = []
-    data = None if node is None else _build(node, (), lines, problems, source)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return Document(source=source, data=data, lines=lines)
+    builder = _Builder(source)
+    data = None if node is None else builder.build(node, ())
+    if builder.problems:
+        raise ConfigError("\n".join(builder.problems))
+    return Document(source=source, data=data, lines=builder.lines)
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as people write it; a key that cannot be printed is shown quoted, so it stays on one line."""
+    return ".".join(str(part) if str(part).isprintable() else repr(part) for part in path)
 
 
 def _reader() -> YAML:
@@ -100,51 +110,78 @@ def _check_events(text: str, source: str) -> None:
         elif kind in ("MappingEndEvent", "SequenceEndEvent"):
             depth -= 1
         elif kind == "DocumentStartEvent":
+            if (event.version or _YAML_VERSION) != _YAML_VERSION:
+                # YAML 1.1 would bring back `no` for False; a file cannot ask for it.
+                raise ConfigError(f"{source}:{line}: found %YAML {event.version[0]}.{event.version[1]}; allowed: 1.2")
             documents += 1
             if documents > 1:
                 raise ConfigError(f"{source}:{line}: more than one YAML document in the file; allowed: one")
 
 
-def _build(node: Node, path: KeyPath, lines: dict[KeyPath, int], problems: list[str], source: str) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, MappingNode):
-        return _build_mapping(node, path, lines, problems, source)
-    if isinstance(node, SequenceNode):
-        return [_build(item, (*path, index), lines, problems, source) for index, item in enumerate(node.value)]
-    return _build_scalar(node, problems, source)
+class _Builder:
+    """Turns nodes into plain data, and keeps the line of every key path and every problem on the way."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[KeyPath, int] = {}
+        self.problems: list[str] = []
+        self._constructor = SafeConstructor(loader=_reader())
+
+    def build(self, node: Node, path: KeyPath) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+        if node.tag not in _COLLECTION_TAGS:
+            self._report(node, f"the tag {node.tag} is not allowed")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._report(key_node, "a key must be a plain word")
+                continue
+            key = self._text(key_node)
+            key_path = (*path, key)
+            if key in built:
+                first = self.lines[key_path]
+                self._report(key_node, f"{dotted(key_path)}: the key stands twice (first on line {first}); keep one")
+                continue
+            self.lines[key_path] = key_node.start_mark.line + 1
+            built[key] = self.build(value_node, key_path)
+        return built
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        if node.tag in _TEXT_TAGS:
+            return self._text(node)
+        if node.tag not in _VALUE_TAGS:
+            self._report(node, f"the tag {node.tag} is not allowed")
+            return None
+        try:
+            return self._constructor.construct_object(node)
+        except (ValueError, OverflowError, LookupError):
+            # LookupError: ruamel's answer to `!!bool maybe` and `!!int ""`.
+            shown = node.value if len(node.value) <= MAX_SHOWN else node.value[: MAX_SHOWN - 3] + "..."
+            self._report(node, f"{shown!r} is not {_kind(node)}")
+            return None
+
+    def _text(self, node: ScalarNode) -> str:
+        text = str(node.value)
+        try:
+            # JSON writes a rare character as two escapes, which YAML leaves apart.
+            return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._report(node, f"{text[:MAX_SHOWN]!r} is not Unicode text")
+            return ""
+
+    def _report(self, node: Node, problem: str) -> None:
+        self.problems.append(f"{self.source}:{node.start_mark.line + 1}: {problem}")
 
 
-def _build_mapping(
-    node: MappingNode, path: KeyPath, lines: dict[KeyPath, int], problems: list[str], source: str
-) -> dict[str, Any]:
-    built: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, ScalarNode):
-            problems.append(f"{source}:{line}: a key must be a plain word")
-            continue
-        key = str(key_node.value)
-        if key in built:
-            first = lines[(*path, key)]
-            dotted = ".".join(str(part) for part in (*path, key))
-            problems.append(f"{source}:{line}: {dotted}: the key stands twice (first on line {first}); keep one")
-            continue
-        lines[(*path, key)] = line
-        built[key] = _build(value_node, (*path, key), lines, problems, source)
-    return built
-
-
-def _build_scalar(node: Node, problems: list[str], source: str) -> Any:
-    if node.tag not in _PLAIN_TAGS:
-        explicit = "timestamp" not in str(node.tag)
-        if explicit:
-            problems.append(f"{source}:{node.start_mark.line + 1}: the tag {node.tag} is not allowed")
-        return str(node.value)  # a date stays the text that was written
-    if node.tag == _TEXT_TAG:
-        return str(node.value)
-    constructor = SafeConstructor(loader=_reader())
-    try:
-        return constructor.construct_object(node)
-    except (ValueError, OverflowError) as error:
-        problems.append(f"{source}:{node.start_mark.line + 1}: {node.value!r} is not a value: {error}")
-        return None
+def _kind(node: ScalarNode) -> str:
+    kind = str(node.tag).removeprefix(_TAG)
+    if kind == "int":
+        return "a whole number that can be read"
+    return {"float": "a number", "bool": "true or false"}.get(kind, "a value")

@@ -1,0 +1,46 @@
+"""`nexa cancel`: end runs."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("submissions", nargs=-1, required=True, metavar="RUN|SWEEP...")
+@click.option("--dry-run", is_flag=True, help="Say what would be ended, and end nothing.")
+@click.option("--wait/--no-wait", default=True, help="Return when the runs have ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool) -> None:
+    """End runs or sweeps: whole process trees, after they had time to save a checkpoint. Safe to repeat.
+
+    \b
+    Example:
+      nexa cancel run_20251030_213000_k3f9
+    """
+    from nexa_infra.operations.live import cancel_runs, live_states, member_ids
+
+    from nexa_cli.live import watch_submission
+    from nexa_cli.naming import find_submission
+    from nexa_cli.output import print_json
+    from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.status import Watcher
+
+    project = open_project()
+    ended: dict[str, str] = {}
+    for text in submissions:
+        name = find_submission(project, text)
+        run_ids = member_ids(project, name)
+        view = Watcher(project, name, run_ids, live_states(project)).look()
+        open_ids = [run.run_id for run in view.runs if not run.state.is_final]
+        if not dry_run and open_ids:
+            cancel_runs(project, open_ids)
+            if wait:
+                view = watch_submission(project, name, run_ids, quiet=True)
+        ended |= {run.run_id: str(run.state) for run in view.runs if run.run_id in open_ids}
+    if as_json:
+        print_json({"dry_run": dry_run, "runs": ended})
+        return
+    for run_id, state in ended.items():
+        click.echo(f"{run_id}: " + (f"would be ended ({state})" if dry_run else state))
+    if not ended:
+        click.echo("nothing to end: every run has ended")

@@ -1,0 +1,60 @@
+"""`nexa launch`: one tracked run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a config key; can be repeated.")
+@click.option("--backend", metavar="NAME", help="Where it runs; default: the site's, else local.")
+@click.option("--resume", metavar="RUN", help="Go on from the newest verified checkpoint of RUN.")
+@click.option("--code", "snapshot", metavar="DIGEST", help="Run a recorded code snapshot, not the code as it is now.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
+@click.option("-d", "--detach", is_flag=True, help="Return at once; the run goes on.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; implies --detach unless --wait is given.")
+@click.option("--wait", is_flag=True, help="With --json: wait for the end, then print.")
+def command(
+    config: Path,
+    sets: tuple[str, ...],
+    backend: str | None,
+    resume: str | None,
+    snapshot: str | None,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+    wait: bool,
+) -> int:
+    """Run one training job, tracked from start to finish.
+
+    The run does not depend on this terminal: closing it, or Ctrl-C, ends the watching and not the run.
+
+    \b
+    Example:
+      nexa launch nexa_train/configs/baseline.yaml --dry-run
+      nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4
+      nexa launch nexa_train/configs/baseline.yaml --resume run_20251030_213000_k3f9
+    """
+    from nexa_cli.launching import finish, print_plan
+    from nexa_cli.naming import find_run
+    from nexa_contracts.config import parse_override
+    from nexa_infra.operations.context import open_context
+    from nexa_infra.operations.launch import launch_training_job
+
+    context = open_context()
+    launched = launch_training_job(
+        config,
+        overrides=[parse_override(text) for text in sets],
+        backend=backend,
+        resume=None if resume is None else find_run(context.project, resume),
+        snapshot=snapshot,
+        dry_run=dry_run,
+        context=context,
+    )
+    if dry_run:
+        print_plan(launched, as_json=as_json)
+        return 0
+    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach)

@@ -1,0 +1,124 @@
+"""What `launch` and `sweep` share: the plan on the screen, the watching, and the end of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nexa_cli.output import note, print_json, print_pairs
+from nexa_contracts.exit_codes import CommandExit
+from nexa_contracts.states import JobState
+from nexa_contracts.units import format_usd
+
+if TYPE_CHECKING:
+    from nexa_contracts.cost import CostEstimate
+    from nexa_infra.operations.context import Context
+    from nexa_infra.operations.launch import Launched
+
+_SHOWN_RUNS = 10
+
+
+def print_plan(launched: Launched, *, as_json: bool) -> None:
+    """Print what a launch would do: jobs, command, files, cost."""
+    plan = launched.plan
+    if as_json:
+        print_json(_as_data(launched) | {"plan": plan.model_dump(mode="json")})
+        return
+    noun = "run" if plan.job_count == 1 else "runs"
+    click.echo(f"{plan.job_count} {noun} planned on {plan.backend}, started by {plan.launcher}; nothing was written")
+    needs = plan.resources
+    print_pairs(
+        {
+            "each": f"{needs.nodes} node, {needs.cpus} cores, {needs.memory}, {needs.gpus_per_node} GPUs, "
+            f"at most {needs.walltime}",
+            "side by side": None if plan.max_parallel is None else f"at most {plan.max_parallel}",
+            "cost": describe_estimate(launched.estimate),
+        },
+        indent=2,
+    )
+    for file in plan.files:
+        _print_file(file.path, file.text)
+    for argv in plan.commands:
+        click.echo("  runs: " + " ".join(argv))
+    _print_warnings(launched)
+    click.echo("launch it: the same command without --dry-run")
+
+
+def describe_estimate(estimate: CostEstimate) -> str:
+    """Return the estimate as one line: the bound, and how it is made up."""
+    rate = estimate.rate
+    each = "unknown price" if rate.hourly is None else f"{rate.hourly:g} USD/{rate.unit.replace('_', ' ')}"
+    bound = "unknown" if estimate.total is None else f"at most {format_usd(estimate.total)}"
+    makeup = f"{estimate.runs} × {estimate.hours_per_run:g} h × {estimate.units_per_run} {rate.resource} × {each}"
+    source = f"; {rate.source}, {rate.as_of}" if rate.source and rate.as_of else ""
+    return f"{bound} ({makeup}{source})"
+
+
+def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) -> int:
+    """Say what was submitted, watch it if asked to, and return the exit status.
+
+    A watched run or sweep ends 0 when everything succeeded, else 1.
+    """
+    _print_warnings(launched)
+    if not launched.is_submitted:
+        if as_json:
+            print_json(_as_data(launched))
+        else:
+            click.echo(f"{launched.submission}: {launched.job_count} runs written, not submitted")
+            click.echo(f"submit them: nexa sweep --resume {launched.submission}")
+        return CommandExit.DONE
+    if not watch:
+        if as_json:
+            print_json(_as_data(launched))
+        else:
+            click.echo(f"{launched.submission}: {launched.job_count} submitted to {launched.plan.backend}, "
+                       f"{describe_estimate(launched.estimate)}")  # fmt: skip
+            click.echo(f"watch: nexa status {launched.submission} --watch; end: nexa cancel {launched.submission}")
+        return CommandExit.DONE
+    from nexa_infra.operations.reconcile import settle_costs
+
+    from nexa_cli.live import watch_submission
+
+    try:
+        view = watch_submission(context.project, launched.submission, launched.run_ids, quiet=as_json)
+    except KeyboardInterrupt:
+        note(f"\n{launched.submission} goes on; watch: nexa status {launched.submission} --watch; "
+             f"end: nexa cancel {launched.submission}")  # fmt: skip
+        return CommandExit.INTERRUPTED
+    settle_costs(context, launched.run_ids)
+    from nexa_cli.summary import print_summary
+
+    print_summary(context, view, as_json=as_json)
+    return CommandExit.DONE if all(run.state == JobState.SUCCEEDED for run in view.runs) else CommandExit.FAILED
+
+
+def _as_data(launched: Launched) -> dict[str, Any]:
+    return {
+        "submission": launched.submission,
+        "run_ids": list(launched.run_ids),
+        "job_count": launched.job_count,
+        "submitted": launched.is_submitted,
+        "estimate": launched.estimate.model_dump(mode="json"),
+        "warnings": list(launched.warnings),
+    }
+
+
+def _print_warnings(launched: Launched) -> None:
+    for line in launched.warnings:
+        note(f"warning: {line}")
+
+
+def _print_file(path: str, text: str) -> None:
+    click.echo(f"  writes: {path} ({len(text.encode())} bytes)")
+    if not path.endswith("spec.json"):
+        return
+    entries = json.loads(text)["entries"]
+    for index, entry in list(entries.items())[:_SHOWN_RUNS]:
+        point = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+                          for key, value in entry["point"].items())  # fmt: skip
+        command = " ".join(entry["command"])
+        click.echo(f"    {index}: {command}" + (f"  [{point}]" if point else ""))
+    if len(entries) > _SHOWN_RUNS:
+        click.echo(f"    … and {len(entries) - _SHOWN_RUNS} more")

@@ -1,0 +1,185 @@
+"""A run or a sweep watched as it goes: a table that redraws on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from nexa_infra.operations.live import live_states
+
+from nexa_contracts.states import JobState
+from nexa_contracts.units import format_duration, format_usd
+from nexa_infra.operations.status import RunView, SubmissionView, Watcher
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nexa_infra.storage.layout import Project
+
+_REDRAW_S = 0.5
+_LINE_EVERY_S = 10.0
+_ROWS = 16
+_ORDER = {JobState.RUNNING: 0, JobState.PREEMPTED: 1, JobState.UNKNOWN: 2, JobState.PENDING: 4}
+_STYLES = {
+    JobState.RUNNING: "cyan",
+    JobState.SUCCEEDED: "green",
+    JobState.PENDING: "dim",
+    JobState.UNKNOWN: "yellow",
+    JobState.PREEMPTED: "yellow",
+}
+
+
+def watch_submission(
+    project: Project, submission: str, run_ids: Sequence[str], *, quiet: bool = False
+) -> SubmissionView:
+    """Return the last view of a run or a sweep, after drawing it until every run has ended."""
+    watcher = Watcher(project, submission, run_ids, live_states(project))
+    looks = _looks(watcher, _REDRAW_S)
+    if quiet:
+        return _last(looks)
+    return _draw(looks) if sys.stdout.isatty() else _print_lines(looks)
+
+
+def _looks(watcher: Watcher, pause_s: float) -> Iterator[SubmissionView]:
+    view = watcher.look()
+    yield view
+    while not view.is_final:
+        time.sleep(pause_s)
+        view = watcher.look()
+        yield view
+
+
+def _last(looks: Iterator[SubmissionView]) -> SubmissionView:
+    return deque(looks, maxlen=1)[0]
+
+
+def _draw(looks: Iterator[SubmissionView]) -> SubmissionView:
+    from rich.live import Live
+
+    started = time.monotonic()
+    view = next(looks)
+    with Live(_render(view, 0.0), refresh_per_second=4, transient=False) as live:
+        for view in looks:
+            live.update(_render(view, time.monotonic() - started))
+        live.update(_render(view, time.monotonic() - started))
+    return view
+
+
+def _print_lines(looks: Iterator[SubmissionView]) -> SubmissionView:
+    states: dict[str, JobState] = {}
+    said = time.monotonic()
+    view = next(looks)
+    _say_changes(view, states)
+    for view in looks:
+        changed = _say_changes(view, states)
+        if changed or time.monotonic() - said >= _LINE_EVERY_S:
+            said = time.monotonic()
+            for run in view.runs:
+                if run.state is JobState.RUNNING and run.progress.step is not None:
+                    click.echo(f"{run.run_id}  {_progress_line(run)}")
+    return view
+
+
+def _say_changes(view: SubmissionView, states: dict[str, JobState]) -> bool:
+    changed = False
+    for run in view.runs:
+        if states.get(run.run_id) != run.state:
+            states[run.run_id] = run.state
+            changed = True
+            click.echo(f"{run.run_id}  {run.state}" + (f"  {run.failure}" if run.failure else ""))
+    return changed
+
+
+def _progress_line(run: RunView) -> str:
+    progress = run.progress
+    parts = [
+        _steps(run),
+        None if progress.loss is None else f"loss {progress.loss:.4f}",
+        None if progress.tokens_per_s is None else f"{progress.tokens_per_s:,.0f} tokens/s",
+        None if progress.seconds_left is None else f"{format_duration(progress.seconds_left)} left",
+        None if run.cost is None else format_usd(run.cost),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _render(view: SubmissionView, elapsed_s: float) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    shown, hidden = _choose_rows(view.runs)
+    parts: list[RenderableType] = [_table(shown)]
+    if hidden:
+        parts.append(Text(f"… and {hidden} more", style="dim"))
+    counts = ", ".join(f"{number} {state.lower()}" for state, number in view.counts.items())
+    parts.append(Text(f"{view.submission}: {counts}; {format_duration(elapsed_s)}; cost so far {_cost(view)}"))
+    return Group(*parts)
+
+
+def _table(runs: Sequence[RunView]) -> RenderableType:
+    from rich import box
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    keys = list(dict.fromkeys(key for run in runs for key in run.point))
+    columns = (
+        "trial",
+        "state",
+        *(key.rsplit(".", 1)[-1] for key in keys),
+        "",
+        "step",
+        "loss",
+        "tokens/s",
+        "left",
+        "cost",
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("step", "loss", "tokens/s", "left", "cost") else "left",
+                         no_wrap=True)  # fmt: skip
+    for run in runs:
+        progress = run.progress
+        done = run.state is JobState.SUCCEEDED
+        loss = run.metrics.get("eval_loss") if done else progress.loss
+        total = progress.max_steps or 1
+        table.add_row(
+            str(run.index) if run.index is not None else run.run_id,
+            Text(str(run.state).lower(), style=_STYLES.get(run.state, "red")),
+            *(_value(run.point.get(key)) for key in keys),
+            ProgressBar(total=total, completed=total if done else progress.step or 0, width=16),
+            _steps(run) or "-",
+            "-" if loss is None else f"{loss:.4f}",
+            "-" if progress.tokens_per_s is None else f"{progress.tokens_per_s:,.0f}",
+            "-" if run.state.is_final else format_duration(progress.seconds_left),
+            "-" if run.state is JobState.PENDING else format_usd(run.cost),
+        )
+    return table
+
+
+def _choose_rows(runs: Sequence[RunView]) -> tuple[list[RunView], int]:
+    if len(runs) <= _ROWS:
+        return list(runs), 0
+    ranked = sorted(runs, key=lambda run: (_ORDER.get(run.state, 3), run.index or 0))[:_ROWS]
+    return sorted(ranked, key=lambda run: run.index or 0), len(runs) - _ROWS
+
+
+def _steps(run: RunView) -> str | None:
+    step, total = run.progress.step, run.progress.max_steps
+    if step is None:
+        return None
+    return f"{step}/{total}" if total is not None else str(step)
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cost(view: SubmissionView) -> str:
+    if view.unknown_costs == len(view.runs):
+        return "unknown"
+    known = format_usd(view.known_cost)
+    return known if not view.unknown_costs else f"{known} and {view.unknown_costs} unknown"

@@ -1,0 +1,33 @@
+"""`nexa logs`: what a run printed."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("run", default="last")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends, across its attempts.")
+@click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last N lines (without --follow).")
+def command(run: str, follow: bool, lines: int | None) -> None:
+    """Print what RUN printed, over all its attempts; default: the last run.
+
+    \b
+    Example:
+      nexa logs -f run_20251030_213000_k3f9
+      nexa logs last -n 20
+    """
+    from collections import deque
+
+    from nexa_infra.operations.backends import create_light_backend, handle_of
+
+    from nexa_cli.naming import find_run
+    from nexa_infra.operations.context import open_project
+
+    project = open_project()
+    run_id = find_run(project, run)
+    printed = create_light_backend(project, run_id).logs(handle_of(run_id), follow=follow)
+    if lines is not None and not follow:
+        printed = iter(deque(printed, maxlen=lines))
+    for line in printed:
+        click.echo(line)

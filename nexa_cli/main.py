@@ -1,0 +1,141 @@
+"""`nexa`: the table of commands, and the one place where an error becomes a line and an exit status.
+
+A command's module is imported when the command runs, so `nexa --help` pays for none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from nexa_contracts.errors import NexaError
+from nexa_contracts.exit_codes import CommandExit
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "launch": ("launch", "Run one training job, tracked from start to finish."),
+    "sweep": ("sweep", "Run many jobs from one file: a grid or a random search."),
+    "runs": ("runs", "List runs."),
+    "status": ("status", "Tell how a run or a sweep is doing."),
+    "logs": ("logs", "Print what a run printed."),
+    "cancel": ("cancel", "End a run or a sweep, whole process trees included."),
+    "show": ("show", "Show what a run is: config, code, data, environment, result."),
+    "compare": ("compare", "Show what differs between runs in config, code, data and result."),
+    "leaderboard": ("leaderboard", "Rank runs by a metric, and write the table and the curves."),
+    "cost": ("cost", "Say what runs will cost and what they did cost."),
+    "data": ("data", "Register datasets and check their files."),
+    "storage": ("storage", "Set up the storage tiers and see what is in them."),
+    "doctor": ("doctor", "Check this machine and this project, and say what to do."),
+    "completion": ("completion", "Print the shell completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and first lines, and imports one when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return the command, importing its module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"nexa_cli.{COMMANDS[cmd_name][0]}_command")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was asked for; a wrong name is answered with the nearest right one."""
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib import metadata
+
+        click.echo(f"nexa {metadata.version('nexa-compute')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+def command(verbose: bool) -> None:
+    """Launch training jobs, keep their evidence, know their cost.
+
+    \b
+    First steps:
+      nexa sweep nexa_train/sweeps/random_search.yaml     a random search on this machine
+      nexa launch nexa_train/configs/baseline.yaml        one tracked run
+      nexa runs                                           what ran
+    """
+    if verbose:
+        import logging  # 12 ms that `nexa --help` need not pay
+
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status.
+
+    A person sees one line for each thing that is wrong, never a traceback: NEXA_DEBUG=1 shows it.
+    """
+    try:
+        status = command.main(args=arguments, prog_name="nexa", standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", CommandExit.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except NexaError as error:
+        if os.environ.get("NEXA_DEBUG"):
+            raise
+        _fail(error.message, error.exit_code, hint=error.hint)
+    except BrokenPipeError:
+        # `nexa runs | head`: the reader has gone; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CommandExit.DONE)
+    except KeyboardInterrupt:
+        _fail("interrupted", CommandExit.INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("NEXA_DEBUG"):
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}", CommandExit.FAILED, hint="NEXA_DEBUG=1 shows where")
+    sys.exit(status if isinstance(status, int) else CommandExit.DONE)
+
+
+def _fail(message: str, code: int, *, hint: str | None = None) -> None:
+    lines = message.splitlines() or [message]
+    for line in lines:
+        click.echo(f"nexa: {line}", err=True)
+    if hint:
+        click.echo(f"nexa: hint: {hint}", err=True)
+    sys.exit(int(code))
+
+
+if __name__ == "__main__":
+    main()

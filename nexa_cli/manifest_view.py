@@ -1,0 +1,110 @@
+"""A run's manifest as a person wants to read it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import click
+
+from nexa_cli.launching import describe_estimate
+from nexa_cli.output import print_pairs
+from nexa_contracts.cost import CostManifest
+from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest, RunOutcome
+from nexa_contracts.units import format_duration, format_size, format_usd
+from nexa_infra.operations.compare import flatten
+from nexa_infra.storage.layout import Project
+from nexa_infra.storage.manifests import read_attempts
+
+_MAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "nexa-compute")
+
+
+def print_manifest(
+    project: Project, manifest: RunManifest, outcome: RunOutcome | None, cost: CostManifest | None
+) -> None:
+    """Print a run in sections: what, result, config, code, data, environment."""
+    click.echo(f"{manifest.run_id}: {manifest.name}")
+    if manifest.config.description:
+        click.echo(f"  {manifest.config.description}")
+    _section("launch", dict(_launch(manifest)))
+    _section("result", dict(_result(project, manifest, outcome, cost)))
+    _section("config", dict(_config(manifest.config)))
+    _section("code", _code(manifest.code))
+    data: dict[str, str | None] = {
+        f"{ref.name}_v{ref.version}": f"{ref.rows} rows, {format_size(ref.size_bytes)}, {ref.manifest_sha256[:16]}"
+        for ref in manifest.datasets
+    }
+    _section("data", data or {"": "none registered"})
+    _section("environment", _environment(manifest.environment))
+    click.echo(f"\nrun it again: nexa show {manifest.run_id} --reproduce")
+
+
+def _section(title: str, pairs: dict[str, str | None]) -> None:
+    click.echo(f"\n{title}")
+    print_pairs(pairs, indent=2)
+
+
+def _launch(manifest: RunManifest) -> Iterator[tuple[str, str | None]]:
+    yield "when", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.created_by}"
+    yield "sweep", None if manifest.sweep_id is None else f"{manifest.sweep_id}, member {manifest.index}"
+    yield "goes on from", None if manifest.resumes is None else manifest.resumes.run_id
+    yield "from", manifest.config_source
+    yield "overrides", " ".join(f"{key}={value}" for key, value in manifest.overrides.items()) or None
+    yield "on", f"{manifest.backend}, started by {manifest.launcher}"
+    yield "command", shlex.join(manifest.command)
+    yield "estimate", describe_estimate(manifest.estimate)
+
+
+def _result(
+    project: Project, manifest: RunManifest, outcome: RunOutcome | None, cost: CostManifest | None
+) -> Iterator[tuple[str, str | None]]:
+    if outcome is None:
+        yield "state", f"not ended: nexa status {manifest.run_id}"
+        return
+    yield "state", str(outcome.state)
+    yield "ended", f"{outcome.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield "time", f"{format_duration(outcome.seconds)} in {outcome.attempts} attempts"
+    yield "steps", None if outcome.steps is None else f"{outcome.steps:,}"
+    yield "tokens", None if outcome.tokens is None else f"{outcome.tokens:,}"
+    for name, value in outcome.metrics.items():
+        yield name, f"{value:.6g}"
+    yield "cost", "not settled yet" if cost is None else format_usd(cost.total)
+    for artifact in outcome.artifacts:
+        yield artifact.kind, f"{artifact.path} ({format_size(artifact.size_bytes)}, seal {artifact.seal_sha256[:16]})"
+    if outcome.failure is not None:
+        yield "failure", f"{outcome.failure.kind}: {outcome.failure.message}"
+        for number, line in enumerate(outcome.failure.evidence):
+            yield f"line {number + 1}", line
+    for attempt in read_attempts(project, manifest.run_id):
+        resumed = "" if attempt.resumed_from is None else f", from {attempt.resumed_from}"
+        why = "" if attempt.failure is None else f": {attempt.failure.kind}, {attempt.failure.message}"
+        yield f"attempt {attempt.number}", f"{attempt.state} after {format_duration(attempt.seconds)}{resumed}{why}"
+
+
+def _config(config: RunConfig) -> Iterator[tuple[str, str | None]]:
+    for key, value in flatten(config.model_dump(mode="json", exclude_defaults=True)):
+        yield key, shlex.join(value) if key == "command" else str(value)
+
+
+def _code(code: CodeRecord) -> dict[str, str | None]:
+    dirty = {None: "", True: " with changes", False: ""}[code.is_dirty]
+    return {
+        "commit": "not a git checkout" if code.commit is None else f"{code.commit}{dirty}",
+        "branch": code.branch,
+        "diff": None if code.diff_sha256 is None else f"sha256 {code.diff_sha256[:16]}",
+        "snapshot": f"{code.snapshot[:16]} ({code.snapshot_files} files, {format_size(code.snapshot_bytes)})",
+        "left out": ", ".join(code.left_out) or None,
+    }
+
+
+def _environment(record: EnvironmentRecord) -> dict[str, str | None]:
+    packages = " ".join(f"{name} {record.packages[name]}" for name in _MAIN_PACKAGES if name in record.packages)
+    return {
+        "host": f"{record.hostname}, {record.platform}",
+        "cpu": f"{record.cpu}, {record.cpu_count} cores, {format_size(record.memory_bytes)}",
+        "gpus": ", ".join(gpu.name for gpu in record.gpus) or "none",
+        "driver": record.driver,
+        "python": record.python,
+        "packages": f"{packages} (and {len(record.packages)} in all)",
+        "variables": " ".join(f"{name}={value}" for name, value in record.variables.items()) or None,
+    }

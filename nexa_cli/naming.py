@@ -1,0 +1,74 @@
+"""How a person names a run or a sweep: its id, the beginning of its id, or `last`."""
+
+from __future__ import annotations
+
+from nexa_contracts import ids
+from nexa_contracts.errors import ConfigError, NotFound
+from nexa_infra.storage.index import RunIndex, open_index
+from nexa_infra.storage.layout import Project
+from nexa_infra.storage.where import Condition
+
+LAST = "last"
+_SHOWN = 5
+
+
+def find_run(project: Project, text: str) -> str:
+    """Return the id of the one run that a text names.
+
+    Raises:
+        NotFound: no run is named so.
+        ConfigError: several runs are.
+    """
+    return _find(project, text, kind="run")
+
+
+def find_sweep(project: Project, text: str) -> str:
+    """Return the id of the one sweep that a text names.
+
+    Raises: as `find_run`.
+    """
+    return _find(project, text, kind="sweep")
+
+
+def find_submission(project: Project, text: str) -> str:
+    """Return the id of the run or sweep that a text names; `last` is whichever was launched last.
+
+    Raises: as `find_run`.
+    """
+    if text.startswith("sweep_"):
+        return find_sweep(project, text)
+    if text == LAST:
+        run_id = find_run(project, text)
+        with open_index(project) as index:
+            row = index.find_run(run_id)
+        return row.sweep_id if row is not None and row.sweep_id is not None else run_id
+    return find_run(project, text)
+
+
+def _find(project: Project, text: str, *, kind: str) -> str:
+    is_id = ids.is_run_id(text) if kind == "run" else ids.is_sweep_id(text)
+    if is_id:
+        path = project.manifest(text) if kind == "run" else project.sweep_manifest(text)
+        if not path.exists():
+            raise NotFound(f"{text}: no such {kind} in {project.runs}", hint="`nexa runs` lists them")
+        return text
+    with open_index(project) as index:
+        found = _find_ids(index, "" if text == LAST else text, kind=kind)
+    if not found:
+        raise NotFound(f"{text!r}: no such {kind} in {project.runs}", hint="`nexa runs` lists them")
+    if text != LAST and len(found) > 1:
+        shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
+        raise ConfigError(f"{text!r} names {len(found)} {kind}s: {shown}; give more of the id")
+    return found[0]
+
+
+def _find_ids(index: RunIndex, prefix: str, *, kind: str) -> list[str]:
+    """Return the ids with that beginning, newest first; with no prefix only the newest."""
+    if kind == "sweep":
+        return [row.sweep_id for row in index.find_sweeps() if row.sweep_id.startswith(prefix)]
+    if not prefix:
+        return [row.run_id for row in index.find_runs(limit=1)]
+    # Ids are of 0-9 a-z _ -, all of which sort before ~.
+    return [
+        row.run_id for row in index.find_runs([Condition("run", ">=", prefix), Condition("run", "<", f"{prefix}~")])
+    ]

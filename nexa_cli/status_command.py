@@ -1,0 +1,40 @@
+"""`nexa status`: how a run or a sweep is doing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+
+@click.command()
+@click.argument("submission", default="last", metavar="RUN|SWEEP")
+@click.option("-w", "--watch", is_flag=True, help="Redraw until it ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(submission: str, watch: bool, as_json: bool) -> None:
+    """Tell how RUN or SWEEP is doing: states, progress, cost so far, failures with the lines that show them.
+
+    \b
+    Example:
+      nexa status
+      nexa status sweep_20251030_213000_k3f9 --watch
+    """
+    from nexa_infra.operations.live import live_states, member_ids
+
+    from nexa_cli.live import watch_submission
+    from nexa_cli.naming import find_submission
+    from nexa_cli.output import print_json
+    from nexa_cli.views import print_view
+    from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.status import Watcher
+
+    project = open_project()
+    name = find_submission(project, submission)
+    run_ids = member_ids(project, name)
+    view = watch_submission(project, name, run_ids) if watch else Watcher(
+        project, name, run_ids, live_states(project)
+    ).look()  # fmt: skip
+    if as_json:
+        print_json(asdict(view) | {"counts": view.counts, "is_final": view.is_final, "known_cost": view.known_cost})
+    else:
+        print_view(view)

@@ -1,0 +1,81 @@
+"""Is this machine, and this project, ready: one finding a check, with what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from nexa_contracts.errors import NexaError
+from nexa_contracts.units import format_size
+from nexa_infra.operations.context import Context
+from nexa_infra.storage.index import open_index
+from nexa_infra.storage.tiers import check_tiers, describe_tiers
+
+Health = Literal["ok", "warn", "fail", "unknown"]
+_LOW_SPACE_BYTES = 5 * 1024**3
+_STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+_EXTRAS = {"train": _STACK, "plot": ("matplotlib", "plotext")}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found; `unknown` is a check that could not run, and is not health."""
+
+    name: str
+    health: Health
+    found: str
+    hint: str | None = None
+
+
+def examine(context: Context) -> Iterator[Check]:
+    """Yield the checks of this machine and project, one at a time."""
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield _program(context, "git", ["git", "--version"], needed=False)
+    yield _program(context, "gpu driver", ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], needed=False)
+    for extra, modules in _EXTRAS.items():
+        yield _extra(extra, modules)
+    yield from _tiers(context)
+    yield _index(context)
+
+
+def _program(context: Context, name: str, argv: list[str], *, needed: bool) -> Check:
+    try:
+        reply = context.runner.run(argv, timeout_s=10.0).require_success()
+    except NexaError as error:
+        return Check(name, "fail" if needed else "warn", error.message, error.hint)
+    return Check(name, "ok", reply.stdout.strip().replace("\n", ", "))
+
+
+def _extra(extra: str, modules: tuple[str, ...]) -> Check:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        return Check(
+            f"extra {extra}", "warn", f"not installed: {', '.join(missing)}", f"pip install 'nexa-compute[{extra}]'"
+        )
+    return Check(f"extra {extra}", "ok", ", ".join(modules))
+
+
+def _tiers(context: Context) -> Iterator[Check]:
+    try:
+        check_tiers(context.tiers)
+    except NexaError as error:
+        yield Check("tiers", "fail", error.message, error.hint or "nexa storage init")
+        return
+    for tier in describe_tiers(context.tiers):
+        low = tier.free_bytes < _LOW_SPACE_BYTES
+        found = (
+            f"{tier.path}, {format_size(tier.size_bytes)} in {tier.files} files, {format_size(tier.free_bytes)} free"
+        )
+        yield Check(f"tier {tier.name}", "warn" if low else "ok", found, "free some space" if low else None)
+
+
+def _index(context: Context) -> Check:
+    with open_index(context.project) as index:
+        problems, count = index.problems, index.count_runs()
+    if problems:
+        return Check("manifests", "warn", f"{len(problems)} cannot be read: {problems[0]}", "restore them from git")
+    return Check("manifests", "ok", f"{count} runs")

@@ -1,0 +1,276 @@
+"""Launch one training job, or a sweep: plan, judge, write, submit.
+
+Everything is judged before anything is written. Manifests come first, so that an id is taken by whoever creates its
+file; a crash between manifests and submission leaves runs that are planned and not submitted, which `resume` submits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from nexa_contracts import ids
+from nexa_contracts.config import Override, load_config
+from nexa_contracts.cost import CostEstimate
+from nexa_contracts.errors import AlreadyExists, ConfigError
+from nexa_contracts.job import JobHandle, LaunchPlan, SubmissionRecord
+from nexa_contracts.run import ResumeRef, RunConfig
+from nexa_contracts.sweep import SweepConfig, SweepManifest
+from nexa_infra.operations.backends import create_backend
+from nexa_infra.operations.compare import flatten
+from nexa_infra.operations.context import Context, open_context
+from nexa_infra.operations.members import Member, expand_sweep
+from nexa_infra.operations.prepare import Asked, Prepared, prepare, render_manifests
+from nexa_infra.operations.resume import find_unfinished, require_checkpoint
+from nexa_infra.operations.snapshot import unpack_snapshot, write_snapshot
+from nexa_infra.scheduling.sweep import define_sweep, load_sweep
+from nexa_infra.storage.atomic import create_file, replace_file
+from nexa_infra.storage.manifests import read_run_manifest, read_sweep_manifest, record_manifests, record_sweep
+
+ResultT = TypeVar("ResultT")
+_ID_TRIES = 5
+
+
+_Sweep = tuple[SweepConfig, RunConfig, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    backend: str | None
+    dry_run: bool
+    submit: bool = True
+    sweep: _Sweep | None = None
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What a launch did, or with a dry run would do."""
+
+    submission: str
+    run_ids: tuple[str, ...]
+    plan: LaunchPlan
+    estimate: CostEstimate
+    warnings: tuple[str, ...]
+    handles: tuple[JobHandle, ...]
+    """Empty when nothing was submitted."""
+
+    @property
+    def job_count(self) -> int:
+        """Number of jobs submitted, or that would be."""
+        return self.plan.job_count
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether a backend holds the jobs."""
+        return bool(self.handles)
+
+
+def launch_training_job(  # noqa: PLR0913 - each keyword is an option of the command
+    config: Path,
+    *,
+    overrides: Sequence[Override] = (),
+    backend: str | None = None,
+    resume: str | None = None,
+    snapshot: str | None = None,
+    dry_run: bool = False,
+    context: Context | None = None,
+) -> Launched:
+    """Launch the run in a config file and return what was submitted; does not wait for it to end.
+
+    `resume` names a run whose newest verified checkpoint the new run goes on from; `snapshot` is the digest of a
+    recorded code snapshot to run instead of the code as it is now.
+
+    Raises:
+        ConfigError, NotFound: the request is wrong, one line a key.
+        PolicyRefused: a policy says no.
+        StorageError: a tier is missing, full or read-only, or a dataset is not the one that was registered.
+    """
+    context = context or open_context()
+    run_config = load_run_config(config, overrides)
+    resumes = _resume_ref(context, resume, run_config) if resume is not None else None
+
+    def build(stamp: str) -> Launched:
+        member = Member(run_id=ids.run_id(stamp), config=run_config, resumes=resumes)
+        asked = Asked(
+            submission=member.run_id,
+            sweep_id=None,
+            members=[member],
+            source=str(config),
+            overrides={item.key: item.text for item in overrides},
+            snapshot=snapshot,
+        )
+        return _launch(context, asked, _How(backend, dry_run=dry_run))
+
+    return _with_free_id(context, build)
+
+
+def launch_sweep(
+    path: Path,
+    *,
+    overrides: Sequence[Override] = (),
+    backend: str | None = None,
+    dry_run: bool = False,
+    submit: bool = True,
+    context: Context | None = None,
+) -> Launched:
+    """Launch every point of a sweep file and return what was submitted; does not wait for the runs to end.
+
+    With `submit=False` everything is written and nothing handed over: `resume_sweep` does that later.
+
+    Raises: as `launch_training_job`.
+    """
+    context = context or open_context()
+    config, base, definition = load_sweep(path, overrides)
+
+    def build(stamp: str) -> Launched:
+        members = expand_sweep(definition, base, stamp=stamp, tags=config.tags)
+        asked = Asked(
+            submission=ids.sweep_id(stamp),
+            sweep_id=ids.sweep_id(stamp),
+            members=members,
+            source=str(path),
+            overrides={item.key: item.text for item in overrides},
+            max_parallel=config.max_parallel,
+        )
+        how = _How(backend, dry_run=dry_run, submit=submit, sweep=(config, base, len(definition)))
+        return _launch(context, asked, how)
+
+    return _with_free_id(context, build)
+
+
+def resume_sweep(
+    sweep_id: str, *, backend: str | None = None, dry_run: bool = False, context: Context | None = None
+) -> Launched | None:
+    """Submit the members of a sweep that are missing or failed, and no other; None when there are none.
+
+    A failed member gets a new run with the same index and point, from its newest verified checkpoint.
+
+    Raises:
+        NotFound: no such sweep.
+        As `launch_training_job`.
+    """
+    context = context or open_context()
+    manifest = read_sweep_manifest(context.project, sweep_id)
+    definition = define_sweep(manifest.config, source=manifest.config_source)
+    chosen = create_backend(backend or context.site.backend, context)
+
+    def build(stamp: str) -> Launched | None:
+        members = find_unfinished(context, chosen, manifest, definition, stamp=stamp)
+        if not members:
+            return None
+        asked = Asked(
+            submission=sweep_id,
+            sweep_id=sweep_id,
+            members=members,
+            source=manifest.config_source,
+            overrides={},
+            max_parallel=manifest.max_parallel,
+        )
+        directory = context.project.run(sweep_id) / f"resume-{stamp}"
+        return _launch(context, asked, _How(backend, dry_run=dry_run, directory=directory))
+
+    return _with_free_id(context, build)
+
+
+def load_run_config(path: Path, overrides: Sequence[Override]) -> RunConfig:
+    """Return the run config in a YAML file, or in the `config.json` of an earlier run.
+
+    Raises:
+        ConfigError, NotFound: as `load_config`.
+    """
+    return load_config(path, RunConfig, overrides=overrides)
+
+
+def _launch(context: Context, asked: Asked, how: _How) -> Launched:
+    chosen = create_backend(how.backend or context.site.backend, context)
+    if not how.dry_run:
+        context.require_tiers()
+    prepared = prepare(context, chosen, asked, write=not how.dry_run)
+    handles: tuple[JobHandle, ...] = ()
+    if not how.dry_run:
+        folder = how.directory or context.project.run(asked.submission)
+        _write(context, prepared, folder, how.sweep)
+        if how.submit:
+            handles = chosen.submit(prepared.plan, folder)
+            _record_submission(context, asked.submission, folder, handles)
+    return Launched(
+        submission=asked.submission,
+        run_ids=tuple(member.run_id for member in asked.members),
+        plan=prepared.plan,
+        estimate=prepared.estimate,
+        warnings=tuple(finding.line() for finding in prepared.verdict.warnings),
+        handles=handles,
+    )
+
+
+def _write(context: Context, prepared: Prepared, folder: Path, sweep: _Sweep | None) -> None:
+    asked, project = prepared.asked, context.project
+    if asked.snapshot is None:
+        write_snapshot(prepared.code, project, context.tiers)
+    else:
+        unpack_snapshot(asked.snapshot, project, context.tiers)
+    if sweep is not None:
+        record_sweep(project, _sweep_manifest(context, asked, sweep))
+    record_manifests(project, render_manifests(context, prepared))
+    for member in asked.members:
+        replace_file(project.config(member.run_id), member.config.to_json().encode())
+    for file in prepared.plan.files:
+        create_file(folder / file.path, file.text.encode(), mode=file.mode)
+    create_file(folder / "plan.json", _plan_text(prepared.plan))
+
+
+def _sweep_manifest(context: Context, asked: Asked, sweep: _Sweep) -> SweepManifest:
+    config, base, count = sweep
+    return SweepManifest(
+        sweep_id=asked.submission,
+        name=config.name,
+        created_at=context.clock.now().isoformat(),
+        config=config,
+        base_config=base,
+        config_source=asked.source,
+        count=count,
+        max_parallel=config.max_parallel,
+    )
+
+
+def _plan_text(plan: LaunchPlan) -> bytes:
+    # The files stand beside it; writing their text twice would double what a sweep of thousands takes.
+    return plan.model_copy(update={"files": ()}).to_json().encode()
+
+
+def _record_submission(context: Context, submission: str, folder: Path, handles: tuple[JobHandle, ...]) -> None:
+    record = SubmissionRecord(submission=submission, submitted_at=context.clock.now().isoformat(), handles=handles)
+    replace_file(folder / "submission.json", record.to_json().encode())
+
+
+def _resume_ref(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
+    before = read_run_manifest(context.project, run_id)
+    if config.train is None:
+        raise ConfigError("--resume: a command of one's own has no checkpoints of ours to go on from")
+    require_checkpoint(context, run_id)
+    old = dict(flatten(before.config.model_dump(mode="json")))
+    new = dict(flatten(config.model_dump(mode="json")))
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    _refuse_other_model(changed, run_id)
+    return ResumeRef(run_id=run_id, config_changed=tuple(changed))
+
+
+def _refuse_other_model(changed: Sequence[str], run_id: str) -> None:
+    fixed = [key for key in changed if key.startswith(("model.", "lora.")) and not key.endswith("dropout")]
+    if fixed:
+        raise ConfigError(
+            f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the same model as the run gone on from"
+        )
+
+
+def _with_free_id(context: Context, build: Callable[[str], ResultT]) -> ResultT:
+    # Two launches in one second differ by four random characters; whoever creates the manifest second tries again.
+    for _ in range(_ID_TRIES - 1):
+        try:
+            return build(ids.create_stamp(context.clock.now()))
+        except AlreadyExists:
+            continue
+    return build(ids.create_stamp(context.clock.now()))

@@ -1,0 +1,176 @@
+"""A launch as a value: members, manifests, plan and evidence, judged before anything is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nexa_contracts import env
+from nexa_contracts.cost import CostEstimate
+from nexa_contracts.dataset import DatasetRef
+from nexa_contracts.errors import MissingExtra
+from nexa_contracts.job import LaunchPlan, SpecEntry
+from nexa_contracts.run import EnvironmentRecord, RunManifest
+from nexa_infra.launchers.launcher import choose_launcher
+from nexa_infra.operations.context import Context
+from nexa_infra.operations.datasets import resolve_datasets
+from nexa_infra.operations.environment import job_environment, read_environment, user_and_host
+from nexa_infra.operations.members import Member, estimate_members
+from nexa_infra.operations.snapshot import CodeState, read_code
+from nexa_infra.policies.review import Evidence, review
+from nexa_infra.policies.verdict import Verdict
+from nexa_infra.scheduling.backend import Backend, LaunchRequest
+
+TRAIN_MODULE = "nexa_train.run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a launch was asked for, before anything about the world is known."""
+
+    submission: str
+    sweep_id: str | None
+    members: Sequence[Member]
+    source: str
+    overrides: dict[str, object]
+    max_parallel: int | None = None
+    snapshot: str | None = None
+    """Digest of a recorded code snapshot to run instead of the code as it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a launch would do."""
+
+    asked: Asked
+    code: CodeState
+    datasets: dict[str, DatasetRef]
+    environment: EnvironmentRecord
+    estimate: CostEstimate
+    plan: LaunchPlan
+    verdict: Verdict
+
+
+def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) -> Prepared:
+    """Return a launch as a value; with `write`, built-in datasets it names are made first, and nothing else.
+
+    Raises:
+        ConfigError: the jobs can never run on this backend.
+        NotFound, DigestMismatch: a dataset is not there, or not the one that was registered.
+        PolicyRefused: a policy says no.
+        MissingExtra: the training stack is not installed on this machine.
+    """
+    configs = [member.config for member in asked.members]
+    if backend.name == "local":
+        _require_stack(asked.members)
+    datasets = resolve_datasets(context, configs, write=write)
+    code = read_code(context.project.root, runner=context.runner)
+    digest = asked.snapshot or code.record.snapshot
+    request = LaunchRequest(
+        submission=asked.submission,
+        entries={member.index or 0: _entry(context, asked, member, digest) for member in asked.members},
+        resources=configs[0].resources,
+        launcher=choose_launcher(configs[0].resources).name,
+        max_parallel=asked.max_parallel,
+    )
+    plan = backend.plan(request, context.site)
+    estimate = estimate_members(asked.members, context.site)
+    distinct = list({config.model_dump_json(include={"secrets", "params"}): config for config in configs}.values())
+    verdict = review(
+        plan, Evidence(configs=distinct, code=code.record, estimate=estimate, environment=context.environment)
+    )
+    verdict.enforce()
+    environment = read_environment(context.environment, runner=context.runner)
+    return Prepared(asked, code, datasets, environment, estimate, plan, verdict)
+
+
+def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
+    """Return the manifest of every member that has none yet."""
+    now, author = context.clock.now(), user_and_host()
+    asked = prepared.asked
+    code = prepared.code.record
+    if asked.snapshot is not None and asked.snapshot != code.snapshot:
+        code = code.model_copy(
+            update={"snapshot": asked.snapshot, "commit": None, "is_dirty": None, "diff_sha256": None, "branch": None}
+        )
+    return [
+        RunManifest(
+            run_id=member.run_id,
+            sweep_id=asked.sweep_id,
+            index=member.index,
+            point=member.point,
+            name=member.config.name,
+            created_at=now,
+            created_by=author,
+            project=context.project_name,
+            config=member.config,
+            config_source=asked.source,
+            overrides={key: str(value) for key, value in asked.overrides.items()},
+            backend=prepared.plan.backend,
+            launcher=prepared.plan.launcher,
+            command=_command(member),
+            code=code,
+            datasets=_datasets_of(member, prepared.datasets),
+            environment=prepared.environment,
+            estimate=estimate_members([member], context.site),
+            resumes=member.resumes,
+        )
+        for member in asked.members
+        if not member.is_recorded
+    ]
+
+
+def _datasets_of(member: Member, found: dict[str, DatasetRef]) -> tuple[DatasetRef, ...]:
+    data = member.config.data
+    return () if data is None or data.dataset not in found else (found[data.dataset],)
+
+
+def _command(member: Member) -> tuple[str, ...]:
+    resources = member.config.resources
+    if member.config.command is not None:
+        return member.config.command
+    return tuple(choose_launcher(resources).wrap((sys.executable, "-m", TRAIN_MODULE), resources, member.run_id))
+
+
+def _entry(context: Context, asked: Asked, member: Member, digest: str) -> SpecEntry:
+    config, project, tiers = member.config, context.project, context.tiers
+    code = project.snapshot(digest)
+    environment = job_environment(context.environment)
+    environment |= {
+        "OMP_NUM_THREADS": str(config.resources.cpus),
+        "PYTHONPATH": _search_path(code, environment.get("PYTHONPATH")),
+        "PYTHONUNBUFFERED": "1",
+        env.PROJECT_DIR: str(project.root),
+        env.RESUME_FROM: member.resumes.run_id if member.resumes is not None else "",
+        **config.env,
+    }
+    return SpecEntry(
+        run_id=member.run_id,
+        sweep_id=asked.sweep_id,
+        point=member.point,
+        run_dir=str(project.run(member.run_id)),
+        manifests_dir=str(project.manifests),
+        cwd=str(code),
+        command=_command(member),
+        environment=environment,
+        secrets=config.secrets,
+        scratch=str(tiers.scratch),
+        durable=str(tiers.durable),
+        shared=str(tiers.shared),
+        walltime_s=config.resources.walltime_s,
+        max_retries=config.max_retries,
+        resources=config.resources,
+    )
+
+
+def _search_path(code: Path, inherited: str | None) -> str:
+    return str(code) if not inherited else f"{code}:{inherited}"
+
+
+def _require_stack(members: Sequence[Member]) -> None:
+    # find_spec on a top-level name imports nothing.
+    if any(member.config.train is not None for member in members) and importlib.util.find_spec("torch") is None:
+        raise MissingExtra("train", package="torch", needed_for="training on this machine")

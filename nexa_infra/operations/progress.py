@@ -1,0 +1,127 @@
+"""How far a run is, from the files the job writes: the last lines of its metrics and its heartbeat.
+
+Only JSON is read, so that commands that watch runs start fast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nexa_infra.storage.layout import Project
+
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run last said of itself. None: it has not said."""
+
+    step: int | None = None
+    max_steps: int | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    seconds_left: float | None = None
+    heartbeat_at: str | None = None
+
+
+def read_progress(project: Project, run_id: str) -> Progress:
+    """Return the newest progress of a run; a line that is being written is left for the next look."""
+    step = max_steps = tokens = None
+    loss = eval_loss = rate = None
+    records = read_last_records(project.metrics(run_id))
+    for record in records:
+        step = _whole(record.get("step"), step)
+        tokens = _whole(record.get("tokens"), tokens)
+        loss = _number(record.get("loss"), loss)
+        eval_loss = _number(record.get("eval_loss"), eval_loss)
+        rate = _number(record.get("tokens_per_s"), rate)
+    beat = _read_object(project.heartbeat(run_id))
+    step = _whole(beat.get("step"), step)
+    max_steps = _whole(beat.get("max_steps"), None)
+    at = beat.get("time")
+    return Progress(
+        step=step,
+        max_steps=max_steps,
+        loss=loss,
+        eval_loss=eval_loss,
+        tokens=tokens,
+        tokens_per_s=rate,
+        seconds_left=_seconds_left(records, step, max_steps),
+        heartbeat_at=at if isinstance(at, str) else None,
+    )
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield every whole record of a metrics file, in order; a missing file has none."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        for line in stream:
+            record = _parse(line)
+            if record is not None:
+                yield record
+
+
+def read_last_records(path: Path) -> list[dict[str, Any]]:
+    """Return the whole records in the last 64 KiB of a metrics file, in order."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - _TAIL_BYTES))
+            lines = stream.read().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    if size > _TAIL_BYTES:
+        lines = lines[1:]
+    return [record for record in map(_parse, lines) if record is not None]
+
+
+def _seconds_left(records: Sequence[dict[str, Any]], step: int | None, max_steps: int | None) -> float | None:
+    # From the pace between the first and the last step in sight; an attempt before this one says nothing of the pace.
+    if not records or step is None or max_steps is None:
+        return None
+    attempt = records[-1].get("attempt")
+    points = [
+        (int(record["step"]), datetime.fromisoformat(record["time"]))
+        for record in records
+        if record.get("attempt") == attempt and "loss" in record and "step" in record and "time" in record
+    ]
+    if len(points) < 2 or points[-1][0] <= points[0][0]:
+        return None
+    pace_s = (points[-1][1] - points[0][1]).total_seconds() / (points[-1][0] - points[0][0])
+    return max(0.0, pace_s * (max_steps - step))
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None  # a line cut by a crash; what follows it is whole again
+    return record if isinstance(record, dict) else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _whole(value: object, default: int | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _number(value: object, default: float | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default

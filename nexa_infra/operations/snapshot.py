@@ -1,0 +1,258 @@
+"""The code a run is given: which commit, what was changed, and a copy that a later edit cannot reach.
+
+A snapshot is named by the digest over the names, modes and contents of its files, so equal code is stored once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nexa_contracts.errors import AlreadyExists, ConfigError, EvidenceMissing, ExternalError
+from nexa_contracts.run import CodeRecord
+from nexa_contracts.units import format_size
+from nexa_infra.process import CommandRunner
+from nexa_infra.storage.atomic import create_file
+from nexa_infra.storage.layout import Project, Tiers
+
+MAX_FILE_BYTES = 10 * 1024**2
+MAX_TOTAL_BYTES = 256 * 1024**2
+MAX_FILES = 20_000
+_GIT_TIMEOUT_S = 60.0
+_CODE_ONLY = ("--", ".", ":(exclude)runs")
+"""The manifests under runs/ are tracked by git but are no code: a run must not change the next one's snapshot."""
+_SECRET_NAMES = (
+    ".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc", ".pypirc",
+    "credentials*.json",
+)  # fmt: skip
+_SKIPPED_FOLDERS = frozenset(
+    {".git", ".venv", "venv", "__pycache__", "node_modules", "runs", "storage", "data", "build", "dist", ".tox",
+     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "wandb", "mlruns"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """One file of a snapshot: its path from the root, its mode and its content or link target."""
+
+    path: str
+    mode: int
+    sha256: str
+    size_bytes: int
+    is_link: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CodeState:
+    """What of the project's code there is to keep, read but not yet written anywhere."""
+
+    root: Path
+    record: CodeRecord
+    files: tuple[SnapshotFile, ...]
+
+
+def read_code(root: Path, *, runner: CommandRunner) -> CodeState:
+    """Return the state of the code under a root: git's view of it, and the digest its snapshot will have.
+
+    Raises:
+        ConfigError: the folder is too large to be a project.
+    """
+    names = _list_git(root, runner)
+    is_git = names is not None
+    files, left_out = _read_files(root, names if names is not None else _walk(root))
+    commit = branch = diff = None
+    is_dirty: bool | None = None
+    if is_git:
+        commit = _git_line(root, runner, "rev-parse", "--verify", "--quiet", "HEAD")
+        branch = _git_line(root, runner, "symbolic-ref", "--quiet", "--short", "HEAD")
+        status = _git(root, runner, "status", "--porcelain=v1", "-z", "--untracked-files=normal", *_CODE_ONLY)
+        is_dirty = bool(status)
+        if is_dirty:
+            body = _git(root, runner, "diff", "--binary", "HEAD", *_CODE_ONLY) if commit else b""
+            diff = hashlib.sha256(body + b"\0" + status).hexdigest()
+    record = CodeRecord(
+        commit=commit,
+        branch=branch,
+        is_dirty=is_dirty,
+        diff_sha256=diff,
+        snapshot=_digest(files),
+        snapshot_files=len(files),
+        snapshot_bytes=sum(file.size_bytes for file in files),
+        left_out=tuple(left_out),
+    )
+    return CodeState(root=root, record=record, files=tuple(files))
+
+
+def write_snapshot(state: CodeState, project: Project, tiers: Tiers) -> Path:
+    """Write a snapshot to durable and unpack it beside the runs; return the unpacked folder.
+
+    Safe to repeat, and from several processes at once: the first complete copy wins.
+
+    Raises:
+        EvidenceMissing: a file changed while it was being read; launch again.
+    """
+    archive = tiers.snapshot(state.record.snapshot)
+    if not archive.exists():
+        body = _pack(state)
+        if not archive.exists():
+            create_file_once(archive, body)
+    return unpack_snapshot(state.record.snapshot, project, tiers)
+
+
+def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
+    """Return the folder of an unpacked snapshot, unpacking it from durable when it is not there.
+
+    Raises:
+        EvidenceMissing: durable does not hold it, or its content is not what its name says.
+    """
+    folder = project.snapshot(digest)
+    if folder.is_dir():
+        return folder
+    archive = tiers.snapshot(digest)
+    if not archive.exists():
+        raise EvidenceMissing(f"the code snapshot {digest[:16]} is not on durable ({archive})")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder.parent))
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            tar.extractall(temporary, filter="data")
+        names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if not _is_folder(path))
+        files, _ = _read_files(temporary, names)
+        if _digest(files) != digest:
+            raise EvidenceMissing(f"{archive}: the snapshot's content does not match its digest {digest[:16]}")
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def create_file_once(path: Path, body: bytes) -> None:
+    """Create a content-addressed file; one that is there already has the same content."""
+    try:
+        create_file(path, body)
+    except AlreadyExists:
+        return
+
+
+def _digest(files: Sequence[SnapshotFile]) -> str:
+    listing = "".join(f"{file.mode:o} {file.sha256} {file.path}\0" for file in files)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _read_files(root: Path, names: Sequence[str]) -> tuple[list[SnapshotFile], list[str]]:
+    files: list[SnapshotFile] = []
+    left_out: list[str] = []
+    total = 0
+    for name in sorted(set(names)):
+        path = root / name
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue  # deleted but still in git's list
+        if stat.S_ISLNK(info.st_mode):
+            target = str(path.readlink())
+            if target.startswith("/") or ".." in Path(target).parts:
+                left_out.append(name)
+                continue
+            body, mode = os.fsencode(target), 0o120777
+        elif not stat.S_ISREG(info.st_mode):
+            continue
+        elif info.st_size > MAX_FILE_BYTES or _is_secret(name):
+            left_out.append(name)
+            continue
+        else:
+            body, mode = path.read_bytes(), 0o755 if info.st_mode & 0o100 else 0o644
+        total += len(body)
+        if total > MAX_TOTAL_BYTES or len(files) >= MAX_FILES:
+            raise ConfigError(
+                f"{root}: more than {format_size(MAX_TOTAL_BYTES)} or {MAX_FILES} files of code to keep",
+                hint="put nexa.yaml into the project's own folder, or ignore data in .gitignore",
+            )
+        digest = hashlib.sha256(body).hexdigest()
+        files.append(SnapshotFile(name, mode, digest, len(body), stat.S_ISLNK(info.st_mode)))
+    return files, left_out
+
+
+def _pack(state: CodeState) -> bytes:
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for file in state.files:
+            _add(tar, state.root, file)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, root: Path, file: SnapshotFile) -> None:
+    info = tarfile.TarInfo(file.path)
+    path = root / file.path
+    if file.is_link:
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
+        tar.addfile(info)
+        return
+    body = path.read_bytes()
+    if hashlib.sha256(body).hexdigest() != file.sha256:
+        raise EvidenceMissing(f"{path}: the file changed while it was being read", hint="launch again")
+    info.size, info.mode = len(body), file.mode
+    tar.addfile(info, io.BytesIO(body))
+
+
+def _walk(root: Path) -> list[str]:
+    names: list[str] = []
+    for folder, subfolders, found in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if name not in _SKIPPED_FOLDERS)
+        names.extend(os.path.relpath(os.path.join(folder, name), root) for name in found)  # noqa: PTH118
+        if len(names) > MAX_FILES * 2:
+            break
+    return names
+
+
+def _is_secret(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1]
+    return any(fnmatch.fnmatch(base, pattern) for pattern in _SECRET_NAMES)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _list_git(root: Path, runner: CommandRunner) -> list[str] | None:
+    # The inside test first: a folder outside any checkout is no error, and a checkout further up is not the project.
+    try:
+        top = _git_line(root, runner, "rev-parse", "--show-toplevel")
+    except ExternalError:
+        return None
+    if top is None:
+        return None
+    listed = _git(root, runner, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_CODE_ONLY)
+    return list(_split(listed))
+
+
+def _split(listed: bytes) -> Iterator[str]:
+    for name in listed.split(b"\0"):
+        if name:
+            yield os.fsdecode(name)
+
+
+def _git(root: Path, runner: CommandRunner, *arguments: str) -> bytes:
+    done = runner.run(["git", "-C", str(root), *arguments], timeout_s=_GIT_TIMEOUT_S)
+    return done.raw if done.returncode == 0 else b""
+
+
+def _git_line(root: Path, runner: CommandRunner, *arguments: str) -> str | None:
+    text = _git(root, runner, *arguments).decode(errors="replace").strip()
+    return text or None

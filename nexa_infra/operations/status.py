@@ -1,0 +1,176 @@
+"""How runs are doing: one view of a run, and of a run or sweep as a whole. Files and one query of the backend.
+
+No contract is loaded here: a screen that is redrawn every second must be cheap to fill.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nexa_contracts.states import JobState
+from nexa_infra.operations.progress import Progress, read_progress
+from nexa_infra.storage.layout import Project
+
+LiveStates = Callable[[Sequence[str]], Mapping[str, "LiveState"]]
+"""Answers for many run ids at once; a run the backend does not know is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """What the backend says of a run that has not ended."""
+
+    state: JobState
+    attempt: int | None = None
+    seconds: float | None = None
+    """Seconds since the attempt that is running began."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run as a screen shows it."""
+
+    run_id: str
+    name: str
+    state: JobState
+    index: int | None = None
+    point: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int | None = None
+    seconds: float | None = None
+    """Measured seconds of all attempts so far."""
+    cost: float | None = None
+    """So far; None where the price is unknown."""
+    progress: Progress = field(default_factory=Progress)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    evidence: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionView:
+    """A run or a sweep as one object."""
+
+    submission: str
+    runs: tuple[RunView, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of runs by state, most first."""
+        return dict(Counter(str(run.state) for run in self.runs).most_common())
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no run will change again."""
+        return all(run.state.is_final for run in self.runs)
+
+    @property
+    def known_cost(self) -> float:
+        """Sum of the costs that are known."""
+        return sum(run.cost for run in self.runs if run.cost is not None)
+
+    @property
+    def unknown_costs(self) -> int:
+        """Number of runs whose price is unknown."""
+        return sum(1 for run in self.runs if run.cost is None)
+
+
+class Watcher:
+    """Looks at the same runs again and again; what has ended is read once."""
+
+    def __init__(self, project: Project, submission: str, run_ids: Sequence[str], live: LiveStates) -> None:
+        self._project = project
+        self._submission = submission
+        self._run_ids = tuple(run_ids)
+        self._live = live
+        self._ended: dict[str, RunView] = {}
+        self._manifests: dict[str, dict[str, Any]] = {}
+
+    def look(self) -> SubmissionView:
+        """Return the view of now."""
+        waiting = [run_id for run_id in self._run_ids if run_id not in self._ended]
+        live = self._live(waiting) if waiting else {}
+        views = [self._ended.get(run_id) or self._view(run_id, live.get(run_id)) for run_id in self._run_ids]
+        self._ended.update({view.run_id: view for view in views if view.state.is_final})
+        return SubmissionView(self._submission, tuple(views))
+
+    def _view(self, run_id: str, live: LiveState | None) -> RunView:
+        manifest = self._manifests.get(run_id)
+        if manifest is None:
+            manifest = self._manifests[run_id] = read_object(self._project.manifest(run_id))
+        outcome = read_object(self._project.outcome(run_id))
+        return render_view(
+            run_id,
+            manifest,
+            outcome,
+            live=live,
+            before_s=0.0 if outcome else self._seconds_before(run_id),
+            progress=read_progress(self._project, run_id),
+        )
+
+    def _seconds_before(self, run_id: str) -> float:
+        folder = self._project.attempts(run_id)
+        if not folder.is_dir():
+            return 0.0
+        records = (read_object(path) for path in folder.glob("*.json") if path.stem.isdecimal())
+        return sum(float(record.get("seconds", 0.0)) for record in records)
+
+
+def render_view(
+    run_id: str,
+    manifest: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    *,
+    live: LiveState | None,
+    before_s: float,
+    progress: Progress,
+) -> RunView:
+    """Return the view of a run from its manifest, its outcome (empty while it goes on) and what the backend says."""
+    if outcome:
+        state, seconds, attempt = JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
+    elif live is not None:
+        state, attempt = live.state, live.attempt
+        seconds = before_s + (live.seconds or 0.0)
+    else:
+        state, seconds, attempt = JobState.UNKNOWN, before_s, None
+    failure = outcome.get("failure") or {}
+    reason = live.reason if live is not None else None
+    if not outcome and live is None:
+        reason = "planned, not submitted, or the backend has lost it"
+    return RunView(
+        run_id=run_id,
+        name=str(manifest.get("name", "")),
+        state=state,
+        index=manifest.get("index"),
+        point=manifest.get("point") or {},
+        attempt=attempt,
+        seconds=seconds,
+        cost=cost_so_far(manifest, seconds),
+        progress=progress,
+        metrics=outcome.get("metrics") or {},
+        failure=f"{failure['kind']}: {failure['message']}" if failure else None,
+        evidence=tuple(failure.get("evidence") or ()),
+        reason=reason,
+    )
+
+
+def cost_so_far(manifest: Mapping[str, Any], seconds: float) -> float | None:
+    """Return what that many seconds of a run cost at the rate frozen in its manifest; None if the rate is unknown."""
+    estimate = manifest.get("estimate") or {}
+    hourly = (estimate.get("rate") or {}).get("hourly")
+    units = estimate.get("units_per_run")
+    return None if hourly is None or units is None else float(hourly) * int(units) * seconds / 3600
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty when there is no such file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
