@@ -17,12 +17,11 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
     Example:
       nexa cancel run_20251030_213000_k3f9
     """
-    from nexa_infra.operations.live import cancel_runs, live_states, member_ids
-
     from nexa_cli.live import watch_submission
     from nexa_cli.naming import find_submission
     from nexa_cli.output import print_json
     from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.live import cancel_runs, live_states, member_ids
     from nexa_infra.operations.status import Watcher
 
     project = open_project()
@@ -30,10 +29,10 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
     for text in submissions:
         name = find_submission(project, text)
         run_ids = member_ids(project, name)
-        view = Watcher(project, name, run_ids, live_states(project)).look()
+        view = Watcher(project, name, run_ids, live_states()).look()
         open_ids = [run.run_id for run in view.runs if not run.state.is_final]
         if not dry_run and open_ids:
-            cancel_runs(project, open_ids)
+            cancel_runs(open_ids)
             if wait:
                 view = watch_submission(project, name, run_ids, quiet=True)
         ended |= {run.run_id: str(run.state) for run in view.runs if run.run_id in open_ids}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nexa_contracts.errors import NotFound
 from nexa_contracts.units import format_size
 
 
@@ -55,8 +56,7 @@ def register_command(
 
     context = open_context()
     if dry_run:
-        for path in files:
-            click.echo(f"would register {path} ({format_size(path.stat().st_size)}) as a version of {name}")
+        _print_dry_run(files, name)
         return
     context.require_tiers()
     manifest = register_dataset(
@@ -81,6 +81,13 @@ def register_command(
     size = sum(file.size_bytes for file in manifest.files)
     click.echo(f"{manifest.label}: {manifest.rows} rows, {format_size(size)}, manifest sha256 {manifest.digest()[:16]}")
     click.echo(f"train on it: --set data.dataset={manifest.label}")
+
+
+def _print_dry_run(files: tuple[Path, ...], name: str) -> None:
+    for path in files:
+        if not path.is_file():
+            raise NotFound(f"{path}: no such file")
+        click.echo(f"would register {path} ({format_size(path.stat().st_size)}) as a version of {name}")
 
 
 @command.command("show")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -9,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from nexa_infra.operations.live import live_states
 
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration, format_usd
+from nexa_infra.operations.live import live_states
 from nexa_infra.operations.status import RunView, SubmissionView, Watcher
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from nexa_infra.storage.layout import Project
 
 _REDRAW_S = 0.5
+_WIDE = 100
+"""Columns of a terminal from which there is room for a bar."""
 _LINE_EVERY_S = 10.0
 _ROWS = 16
 _ORDER = {JobState.RUNNING: 0, JobState.PREEMPTED: 1, JobState.UNKNOWN: 2, JobState.PENDING: 4}
+_STATES = {JobState.SUCCEEDED: "done", JobState.PENDING: "waiting"}
 _STYLES = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -37,7 +41,7 @@ def watch_submission(
     project: Project, submission: str, run_ids: Sequence[str], *, quiet: bool = False
 ) -> SubmissionView:
     """Return the last view of a run or a sweep, after drawing it until every run has ended."""
-    watcher = Watcher(project, submission, run_ids, live_states(project))
+    watcher = Watcher(project, submission, run_ids, live_states())
     looks = _looks(watcher, _REDRAW_S)
     if quiet:
         return _last(looks)
@@ -125,37 +129,31 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     keys = list(dict.fromkeys(key for run in runs for key in run.point))
-    columns = (
-        "trial",
-        "state",
-        *(key.rsplit(".", 1)[-1] for key in keys),
-        "",
-        "step",
-        "loss",
-        "tokens/s",
-        "left",
-        "cost",
-    )
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("step", "loss", "tokens/s", "left", "cost") else "left",
-                         no_wrap=True)  # fmt: skip
+    is_wide = shutil.get_terminal_size().columns >= _WIDE
+    for column in ("trial" if runs[0].index is not None else "run", "state", *(key.rsplit(".", 1)[-1] for key in keys)):
+        table.add_column(column, no_wrap=True)
+    if is_wide:
+        table.add_column("", no_wrap=True)
+    for column in ("step", "loss", "tokens/s", "left", "cost"):
+        table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         progress = run.progress
-        done = run.state is JobState.SUCCEEDED
-        loss = run.metrics.get("eval_loss") if done else progress.loss
+        is_done = run.state is JobState.SUCCEEDED
+        loss = run.metrics.get("eval_loss", progress.loss) if is_done else progress.loss
         total = progress.max_steps or 1
+        bar = [ProgressBar(total=total, completed=total if is_done else progress.step or 0, width=16)]
         table.add_row(
             str(run.index) if run.index is not None else run.run_id,
-            Text(str(run.state).lower(), style=_STYLES.get(run.state, "red")),
+            Text(_STATES.get(run.state, str(run.state).lower()), style=_STYLES.get(run.state, "red")),
             *(_value(run.point.get(key)) for key in keys),
-            ProgressBar(total=total, completed=total if done else progress.step or 0, width=16),
+            *(bar if is_wide else []),
             _steps(run) or "-",
-            "-" if loss is None else f"{loss:.4f}",
+            "-" if loss is None else f"{loss:.3f}",
             "-" if progress.tokens_per_s is None else f"{progress.tokens_per_s:,.0f}",
             "-" if run.state.is_final else format_duration(progress.seconds_left),
-            "-" if run.state is JobState.PENDING else format_usd(run.cost),
+            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.4f}"),
         )
     return table
 

@@ -19,14 +19,13 @@ def command(run: str, follow: bool, lines: int | None) -> None:
     """
     from collections import deque
 
-    from nexa_infra.operations.backends import create_light_backend, handle_of
-
     from nexa_cli.naming import find_run
     from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.live import read_logs
 
     project = open_project()
     run_id = find_run(project, run)
-    printed = create_light_backend(project, run_id).logs(handle_of(run_id), follow=follow)
+    printed = read_logs(project, run_id, follow=follow)
     if lines is not None and not follow:
         printed = iter(deque(printed, maxlen=lines))
     for line in printed:

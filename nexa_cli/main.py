@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from nexa_contracts import env
 from nexa_contracts.errors import NexaError
 from nexa_contracts.exit_codes import CommandExit
 
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except NexaError as error:
-        if os.environ.get("NEXA_DEBUG"):
+        if os.environ.get(env.DEBUG):
             raise
         _fail(error.message, error.exit_code, hint=error.hint)
     except BrokenPipeError:
@@ -122,9 +123,9 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted", CommandExit.INTERRUPTED)
     except Exception as error:
-        if os.environ.get("NEXA_DEBUG"):
+        if os.environ.get(env.DEBUG):
             raise
-        _fail(f"internal error: {type(error).__name__}: {error}", CommandExit.FAILED, hint="NEXA_DEBUG=1 shows where")
+        _fail(f"internal error: {type(error).__name__}: {error}", CommandExit.FAILED, hint=f"{env.DEBUG}=1 shows where")
     sys.exit(status if isinstance(status, int) else CommandExit.DONE)
 
 

@@ -20,7 +20,7 @@ _MAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "dataset
 
 
 def print_manifest(
-    project: Project, manifest: RunManifest, outcome: RunOutcome | None, cost: CostManifest | None
+    project: Project, manifest: RunManifest, *, outcome: RunOutcome | None, cost: CostManifest | None
 ) -> None:
     """Print a run in sections: what, result, config, code, data, environment."""
     click.echo(f"{manifest.run_id}: {manifest.name}")

@@ -26,11 +26,10 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
       nexa runs --where state=FAILED --where created>2026-11-01
       nexa runs --where eval_loss<2.5 --sort eval_loss --json
     """
-    from nexa_infra.operations.live import live_states
-
     from nexa_cli.output import note, print_json, print_table
     from nexa_cli.rows import row_cells, row_data
     from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.live import live_states
     from nexa_infra.storage.index import open_index
     from nexa_infra.storage.where import parse_where
 
@@ -41,7 +40,7 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
         total = len(rows) if everything or len(rows) < limit else index.count_runs(where)
         problems = index.problems
     open_ids = [row.run_id for row in rows if row.state is None]
-    live = live_states(project)(open_ids) if open_ids else {}
+    live = live_states()(open_ids) if open_ids else {}
     if as_json:
         print_json([row_data(row, live.get(row.run_id)) for row in rows])
     elif not rows:

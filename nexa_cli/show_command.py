@@ -42,4 +42,4 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
         return
     from nexa_cli.manifest_view import print_manifest
 
-    print_manifest(context.project, manifest, outcome, cost)
+    print_manifest(context.project, manifest, outcome=outcome, cost=cost)

@@ -19,20 +19,19 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
       nexa status
       nexa status sweep_20251030_213000_k3f9 --watch
     """
-    from nexa_infra.operations.live import live_states, member_ids
-
     from nexa_cli.live import watch_submission
     from nexa_cli.naming import find_submission
     from nexa_cli.output import print_json
     from nexa_cli.views import print_view
     from nexa_infra.operations.context import open_project
+    from nexa_infra.operations.live import live_states, member_ids
     from nexa_infra.operations.status import Watcher
 
     project = open_project()
     name = find_submission(project, submission)
     run_ids = member_ids(project, name)
     view = watch_submission(project, name, run_ids) if watch else Watcher(
-        project, name, run_ids, live_states(project)
+        project, name, run_ids, live_states()
     ).look()  # fmt: skip
     if as_json:
         print_json(asdict(view) | {"counts": view.counts, "is_final": view.is_final, "known_cost": view.known_cost})

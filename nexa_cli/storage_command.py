@@ -51,7 +51,7 @@ def init_command(dry_run: bool, as_json: bool) -> None:
 @command.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(as_json: bool) -> None:
-    """Show each tier: folder, files, bytes, free space, and whether it can be written.
+    """Show each tier: files, bytes, free space, folder.
 
     \b
     Example:
@@ -71,7 +71,6 @@ def show_command(as_json: bool) -> None:
     rows = [
         [
             tier.name,
-            tier.state,
             str(tier.files),
             format_size(tier.size_bytes),
             format_size(tier.free_bytes),
@@ -79,4 +78,4 @@ def show_command(as_json: bool) -> None:
         ]
         for tier in described
     ]
-    print_table(["tier", "state", "files", "size", "free", "folder"], rows, right=(2, 3, 4))
+    print_table(["tier", "files", "size", "free", "folder"], rows, right=(1, 2, 3))

@@ -70,6 +70,8 @@ class RunConfig(Contract):
                 raise ValueError(f"{name!r} is not a variable name; allowed: letters, digits and _")
         if isinstance(value, dict):
             for name, text in value.items():
+                if name.startswith("NEXA_"):
+                    raise ValueError(f"{name} is set by nexa itself; use another name")
                 if "\0" in text:
                     raise ValueError(f"the value of {name} holds a NUL byte, which no environment can")
                 if env.looks_like_credential(name, text):

@@ -21,7 +21,7 @@ WIDTH = 100
 def render_commands() -> str:
     """Return the page: one heading and one block of help for each command, subcommands after their group."""
     parts = [HEAD]
-    for path, text in _walk(nexa, click.Context(nexa, info_name="nexa", max_content_width=WIDTH, terminal_width=WIDTH)):
+    for path, text in _walk(nexa, _context(nexa, "nexa", parent=None)):
         parts.append(f"\n## {path}\n\n```text\n{text.rstrip()}\n```\n")
     return "".join(parts)
 
@@ -33,8 +33,10 @@ def _walk(command: click.Command, context: click.Context) -> Iterator[tuple[str,
     for name in command.list_commands(context):
         child = command.get_command(context, name)
         if child is not None and not child.hidden:
-            inside = click.Context(
-                child, info_name=name, parent=context, max_content_width=WIDTH, terminal_width=WIDTH,
-                **child.context_settings,
-            )  # fmt: skip
-            yield from _walk(child, inside)
+            yield from _walk(child, _context(child, name, parent=context))
+
+
+def _context(command: click.Command, name: str, *, parent: click.Context | None) -> click.Context:
+    # A width of its own: the page must not depend on the terminal it was generated in.
+    own = {**command.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    return click.Context(command, info_name=name, parent=parent, **own)

@@ -12,7 +12,7 @@ from nexa_contracts import env
 from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import NotFound
 from nexa_infra.process import CommandRunner, SystemRunner
-from nexa_infra.storage.layout import Project, Tiers, find_root
+from nexa_infra.storage.layout import SITE_NAME, Project, Tiers, find_root
 from nexa_infra.storage.tiers import open_tiers, plan_tiers
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_context(
     variables = dict(os.environ) if environment is None else environment
     project = open_project(start, environment=variables)
     named = variables.get(env.SITE_FILE)
-    site_file = Path(named).expanduser().resolve() if named else project.site
+    site_file = Path(named).expanduser().resolve() if named else project.root / SITE_NAME
     site = load_config(site_file, SiteConfig) if named or site_file.exists() else SiteConfig()
     return Context(
         project=project,

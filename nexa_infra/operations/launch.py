@@ -21,6 +21,7 @@ from nexa_contracts.sweep import SweepConfig, SweepManifest
 from nexa_infra.operations.backends import create_backend
 from nexa_infra.operations.compare import flatten
 from nexa_infra.operations.context import Context, open_context
+from nexa_infra.operations.live import live_states
 from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.prepare import Asked, Prepared, prepare, render_manifests
 from nexa_infra.operations.resume import find_unfinished, require_checkpoint
@@ -155,10 +156,10 @@ def resume_sweep(
     context = context or open_context()
     manifest = read_sweep_manifest(context.project, sweep_id)
     definition = define_sweep(manifest.config, source=manifest.config_source)
-    chosen = create_backend(backend or context.site.backend, context)
+    live = live_states(context.environment, clock=context.clock)
 
     def build(stamp: str) -> Launched | None:
-        members = find_unfinished(context, chosen, manifest, definition, stamp=stamp)
+        members = find_unfinished(context, manifest, definition, live=live, stamp=stamp)
         if not members:
             return None
         asked = Asked(

@@ -13,8 +13,9 @@ from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
 from nexa_contracts.errors import MissingExtra
 from nexa_contracts.job import LaunchPlan, SpecEntry
-from nexa_contracts.run import EnvironmentRecord, RunManifest
-from nexa_infra.launchers.launcher import choose_launcher
+from nexa_contracts.run import EnvironmentRecord, RunConfig, RunManifest
+from nexa_infra.launchers.launcher import Launcher
+from nexa_infra.launchers.registry import select_launcher
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.datasets import resolve_datasets
 from nexa_infra.operations.environment import job_environment, read_environment, user_and_host
@@ -73,7 +74,7 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) ->
         submission=asked.submission,
         entries={member.index or 0: _entry(context, asked, member, digest) for member in asked.members},
         resources=configs[0].resources,
-        launcher=choose_launcher(configs[0].resources).name,
+        launcher=choose_launcher(configs[0]).name,
         max_parallel=asked.max_parallel,
     )
     plan = backend.plan(request, context.site)
@@ -129,10 +130,18 @@ def _datasets_of(member: Member, found: dict[str, DatasetRef]) -> tuple[DatasetR
 
 
 def _command(member: Member) -> tuple[str, ...]:
-    resources = member.config.resources
-    if member.config.command is not None:
-        return member.config.command
-    return tuple(choose_launcher(resources).wrap((sys.executable, "-m", TRAIN_MODULE), resources, member.run_id))
+    config = member.config
+    work = config.command or (sys.executable, "-m", TRAIN_MODULE)
+    return choose_launcher(config).wrap(work, config.resources, run_id=member.run_id)
+
+
+def choose_launcher(config: RunConfig) -> Launcher:
+    """Return how a run's processes start: torchrun for training on several GPUs, else one process as it is.
+
+    A command of one's own starts its own processes.
+    """
+    several = config.command is None and config.resources.world_size > 1
+    return select_launcher("torchrun" if several else "python")
 
 
 def _entry(context: Context, asked: Asked, member: Member, digest: str) -> SpecEntry:
@@ -140,11 +149,11 @@ def _entry(context: Context, asked: Asked, member: Member, digest: str) -> SpecE
     code = project.snapshot(digest)
     environment = job_environment(context.environment)
     environment |= {
-        "OMP_NUM_THREADS": str(config.resources.cpus),
         "PYTHONPATH": _search_path(code, environment.get("PYTHONPATH")),
         "PYTHONUNBUFFERED": "1",
         env.PROJECT_DIR: str(project.root),
         env.RESUME_FROM: member.resumes.run_id if member.resumes is not None else "",
+        **choose_launcher(config).environment(config.resources),
         **config.env,
     }
     return SpecEntry(

@@ -43,7 +43,9 @@ def read_progress(project: Project, run_id: str) -> Progress:
         eval_loss = _number(record.get("eval_loss"), eval_loss)
         rate = _number(record.get("tokens_per_s"), rate)
     beat = _read_object(project.heartbeat(run_id))
-    step = _whole(beat.get("step"), step)
+    beaten = _whole(beat.get("step"), None)
+    # Whichever was written last: the heartbeat comes every few seconds, the metrics every so many steps.
+    step = step if beaten is None else max(beaten, step or 0)
     max_steps = _whole(beat.get("max_steps"), None)
     at = beat.get("time")
     return Progress(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nexa_contracts.errors import ConfigError
-from nexa_contracts.job import JobHandle
 from nexa_contracts.run import ResumeRef, RunOutcome
 from nexa_contracts.states import JobState
 from nexa_contracts.sweep import SweepManifest
 from nexa_infra.operations.context import Context
+from nexa_infra.operations.live import newest_members
 from nexa_infra.operations.members import Member, expand_sweep
-from nexa_infra.scheduling.backend import Backend
+from nexa_infra.operations.status import LiveStates
 from nexa_infra.scheduling.sweep import SweepDefinition
 from nexa_infra.storage.checkpoints import list_checkpoints
-from nexa_infra.storage.index import open_index
 from nexa_infra.storage.manifests import find_outcome, read_run_manifest
-from nexa_infra.storage.where import Condition
 
 _START_AFRESH = frozenset({"diverged", "bad_request"})
 """Failures that a checkpoint would only lead to again."""
@@ -35,18 +33,8 @@ def require_checkpoint(context: Context, run_id: str) -> None:
         )
 
 
-def newest_members(context: Context, sweep_id: str) -> dict[int, str]:
-    """Return the newest run id of each member of a sweep, by index; run ids sort by time."""
-    newest: dict[int, str] = {}
-    with open_index(context.project) as index:
-        for row in index.find_runs([Condition("sweep", "=", sweep_id)]):
-            if row.member is not None:
-                newest[row.member] = max(newest.get(row.member, ""), row.run_id)
-    return newest
-
-
 def find_unfinished(
-    context: Context, backend: Backend, sweep: SweepManifest, definition: SweepDefinition, *, stamp: str
+    context: Context, sweep: SweepManifest, definition: SweepDefinition, *, live: LiveStates, stamp: str
 ) -> list[Member]:
     """Return the members to submit again: those without a run, never submitted, or ended without success.
 
@@ -54,9 +42,9 @@ def find_unfinished(
     run, linked to the old one when that left checkpoints worth going on from. What runs or waits is left alone, and
     so is what the backend cannot tell about while it may still hold it.
     """
-    newest = newest_members(context, sweep.sweep_id)
+    newest = newest_members(context.project, sweep.sweep_id)
     ended = {index: find_outcome(context.project, run_id) for index, run_id in newest.items()}
-    held = _held(backend, [run_id for index, run_id in newest.items() if ended[index] is None])
+    held = live([run_id for index, run_id in newest.items() if ended[index] is None])
     planned: list[Member] = []
     again: list[int] = []
     for index in range(len(definition)):
@@ -68,12 +56,6 @@ def find_unfinished(
     fresh = expand_sweep(definition, sweep.base_config, stamp=stamp, tags=sweep.config.tags, indices=again)
     linked = [_link(context, member, newest, ended) for member in fresh]
     return sorted([*planned, *linked], key=lambda member: member.index or 0)
-
-
-def _held(backend: Backend, run_ids: Iterable[str]) -> set[str]:
-    handles = [JobHandle(backend="local", job_id=run_id, name=run_id) for run_id in run_ids]
-    states = backend.states(handles) if handles else {}
-    return {handle.name for handle, state in states.items() if state is not JobState.UNKNOWN}
 
 
 def _planned(context: Context, run_id: str) -> Member:

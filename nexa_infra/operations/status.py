@@ -131,6 +131,7 @@ def render_view(
     progress: Progress,
 ) -> RunView:
     """Return the view of a run from its manifest, its outcome (empty while it goes on) and what the backend says."""
+    attempt: int | None
     if outcome:
         state, seconds, attempt = JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
     elif live is not None:

@@ -13,21 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from nexa_infra.storage import journal
 from nexa_infra.storage.journal import UNEXPLAINED_NS, Position
-from nexa_infra.storage.run_rows import (
-    COST,
-    COST_COLUMNS,
-    MANIFEST,
-    MANIFEST_COLUMNS,
-    OUTCOME,
-    OUTCOME_COLUMNS,
-    SWEEP_COLUMNS,
-    Record,
-    parse_record,
-    split_name,
-)
+from nexa_infra.storage.run_records import parse_record, split_name
+from nexa_infra.storage.where import FIELDS
 
 SCHEMA = 1
 """Kept in the database's user_version; another one is built anew."""
@@ -39,17 +30,26 @@ RACY_NS = 20_000_000
 """File systems stamp in ticks of 1 to 10 ms: a folder changed just now may change again within the same stamp."""
 _BATCH = 2_000
 _TABLES = (
-    f"""CREATE TABLE runs (run_id TEXT PRIMARY KEY, parts INTEGER NOT NULL,
-        {", ".join((*MANIFEST_COLUMNS, *OUTCOME_COLUMNS, *COST_COLUMNS))}) WITHOUT ROWID""",
+    "CREATE TABLE runs (run_id TEXT PRIMARY KEY, asked TEXT, ended TEXT, costed TEXT) WITHOUT ROWID",
+    f"CREATE INDEX runs_by_sweep ON runs ({FIELDS['sweep'][0]})",
     # With rowids: without them, a row beyond a quarter of a page takes a page of its own.
     "CREATE TABLE configs (run_id TEXT PRIMARY KEY, config TEXT NOT NULL)",
-    f"CREATE TABLE sweeps (sweep_id TEXT PRIMARY KEY, {', '.join(SWEEP_COLUMNS)}) WITHOUT ROWID",
+    "CREATE TABLE sweeps (sweep_id TEXT PRIMARY KEY, name, created_s, run_count, metric, direction) WITHOUT ROWID",
     "CREATE TABLE problems (name TEXT PRIMARY KEY, reason TEXT, mtime_ns INTEGER, size_bytes INTEGER) WITHOUT ROWID",
     "CREATE TABLE position (mtime_ns INTEGER, inode INTEGER, offset INTEGER, listed_s REAL)",
-    f"INSERT INTO position VALUES ({UNEXPLAINED_NS}, 0, 0, 0)",  # noqa: S608 - constants
+    f"INSERT INTO position VALUES ({UNEXPLAINED_NS}, 0, 0, 0)",  # noqa: S608 - a constant
 )
-_PARTS = {"run": (MANIFEST, MANIFEST_COLUMNS), "outcome": (OUTCOME, OUTCOME_COLUMNS), "cost": (COST, COST_COLUMNS)}
-_PREFIXES = ((MANIFEST, ""), (OUTCOME, "outcome_"), (COST, "cost_"))
+# A run's row is made by whichever of its files is read first; each file fills in its own column.
+_STATEMENTS = {
+    "run": "INSERT INTO runs (run_id, asked) VALUES (?, ?) ON CONFLICT DO UPDATE SET asked = excluded.asked",
+    "outcome": "INSERT INTO runs (run_id, ended) VALUES (?, ?) ON CONFLICT DO UPDATE SET ended = excluded.ended",
+    "cost": "INSERT INTO runs (run_id, costed) VALUES (?, ?) ON CONFLICT DO UPDATE SET costed = excluded.costed",
+    "sweep": "INSERT OR REPLACE INTO sweeps VALUES (?, ?, ?, ?, ?, ?)",
+    "config": "INSERT OR REPLACE INTO configs VALUES (?, ?)",
+    "problem": "INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?)",
+}
+_PREFIXES = ("", "outcome_", "cost_")
+"""Of the files of a run, in the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ def refresh(connection: sqlite3.Connection, folder: Path, now: datetime, *, reli
     """
     if _has_schema(connection) and not relist and not _needs_update(connection, folder, now):
         return
+    connection.execute("PRAGMA cache_size = -65536")  # KiB; a build that spills locks readers out
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not _has_schema(connection):
@@ -155,8 +156,9 @@ def _list_new(connection: sqlite3.Connection, folder: Path) -> set[str]:
     except FileNotFoundError:
         present = set()
     known: set[str] = set()
-    for run_id, parts in connection.execute("SELECT run_id, parts FROM runs"):
-        known.update(f"{prefix}{run_id}.json" for part, prefix in _PREFIXES if parts & part)
+    flags = "asked IS NOT NULL, ended IS NOT NULL, costed IS NOT NULL"
+    for run_id, *parts in connection.execute(f"SELECT run_id, {flags} FROM runs"):  # noqa: S608 - a constant
+        known.update(f"{prefix}{run_id}.json" for prefix, is_there in zip(_PREFIXES, parts, strict=True) if is_there)
     known.update(f"{sweep_id}.json" for (sweep_id,) in connection.execute("SELECT sweep_id FROM sweeps"))
     return (present - known) | _forget(connection, known - present, present)
 
@@ -171,33 +173,42 @@ def _forget(connection: sqlite3.Connection, gone: Iterable[str], present: set[st
             continue
         connection.execute("DELETE FROM runs WHERE run_id = ?", (identity,))
         connection.execute("DELETE FROM configs WHERE run_id = ?", (identity,))
-        again.update(f"{prefix}{identity}.json" for _, prefix in _PREFIXES)
+        again.update(f"{prefix}{identity}.json" for prefix in _PREFIXES)
     return again & present
 
 
 def _read_files(connection: sqlite3.Connection, folder: Path, names: Iterable[str]) -> None:
     base = os.fspath(folder)
-    records: dict[str, list[Record]] = {}
+    rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _STATEMENTS}
+    solved: list[tuple[str]] = []
     for count, name in enumerate(sorted(names), start=1):
         split = split_name(name)
         if split is None:
             continue
         kind, identity = split
+        solved.append((name,))
         try:
-            record, config = parse_record(kind, identity, _read(f"{base}/{name}"))
+            parsed = parse_record(kind, identity, _read(f"{base}/{name}"))
         except FileNotFoundError:
-            connection.execute("DELETE FROM problems WHERE name = ?", (name,))
-            continue
+            continue  # announced but not created, or removed since
         except (OSError, ValueError) as error:
-            row = (name, _reason(error), *_stamp(folder / name))
-            connection.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?)", row)
+            solved.pop()
+            rows["problem"].append((name, _reason(error), *_stamp(folder / name)))
             continue
-        records.setdefault(kind, []).append((identity, *record))
-        if config is not None:
-            records.setdefault("config", []).append((identity, config))
+        rows[kind].append((identity, *parsed.columns))
+        if parsed.config_json is not None:
+            rows["config"].append((identity, parsed.config_json))
         if count % _BATCH == 0:
-            _store(connection, records)
-    _store(connection, records)
+            _store(connection, rows, solved)
+    _store(connection, rows, solved)
+
+
+def _store(connection: sqlite3.Connection, rows: dict[str, list[tuple[Any, ...]]], solved: list[tuple[str]]) -> None:
+    connection.executemany("DELETE FROM problems WHERE name = ?", solved)
+    solved.clear()
+    for kind, waiting in rows.items():
+        connection.executemany(_STATEMENTS[kind], waiting)
+        waiting.clear()
 
 
 def _read(path: str) -> bytes:
@@ -216,30 +227,3 @@ def _read(path: str) -> bytes:
 def _reason(error: OSError | ValueError) -> str:
     text = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
     return text.encode(errors="replace").decode()
-
-
-def _store(connection: sqlite3.Connection, records: dict[str, list[Record]]) -> None:
-    for kind, rows in records.items():
-        connection.executemany(_STATEMENTS[kind], rows)
-        if kind != "config":
-            prefix = f"{kind}_" if kind in ("outcome", "cost") else ""
-            names = [(f"{prefix}{row[0]}.json",) for row in rows]
-            connection.executemany("DELETE FROM problems WHERE name = ?", names)
-    records.clear()
-
-
-def _upsert(part: int, columns: tuple[str, ...]) -> str:
-    # A run's row is made by whichever of its files is read first; each file fills in its own columns.
-    marks = ", ".join("?" * len(columns))
-    updates = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return (
-        f"INSERT INTO runs (run_id, parts, {', '.join(columns)}) VALUES (?, {part}, {marks}) "  # noqa: S608 - constants
-        f"ON CONFLICT (run_id) DO UPDATE SET parts = parts | {part}, {updates}"
-    )
-
-
-_STATEMENTS = {
-    **{kind: _upsert(part, columns) for kind, (part, columns) in _PARTS.items()},
-    "sweep": f"INSERT OR REPLACE INTO sweeps VALUES (?, {', '.join('?' * len(SWEEP_COLUMNS))})",  # noqa: S608 - constants
-    "config": "INSERT OR REPLACE INTO configs VALUES (?, ?)",
-}

@@ -71,7 +71,12 @@ def promote_folder(source: Path, label: ArtifactLabel, *, tiers: Tiers, clock: C
             `recover_promotions` completes it.
     """
     check_name(label.name, what="artifact name")
-    check_tier(tiers, "durable")
+    with storage_errors(source, f"promoting as {label.name}"):
+        check_tier(tiers, "durable")
+        return _promote_or_wait(source, label, tiers=tiers, clock=clock)
+
+
+def _promote_or_wait(source: Path, label: ArtifactLabel, *, tiers: Tiers, clock: Clock) -> ArtifactManifest:
     while True:
         present = find_artifact(tiers, label.name)
         if present is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -204,4 +203,4 @@ class PromoterClient:
         status = None if self._child is None else self._child.poll()
         if status is None:
             return "is not running"
-        return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import DigestMismatch, NotFound
@@ -17,7 +18,7 @@ from nexa_infra.storage.artifacts import (
     record_artifact,
     set_aside,
 )
-from nexa_infra.storage.atomic import sweep_temporary
+from nexa_infra.storage.atomic import storage_errors, sweep_temporary
 from nexa_infra.storage.intents import Claim, list_intents, take_claim
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.seal import verify_seal
@@ -25,6 +26,7 @@ from nexa_infra.storage.tiers import check_tier
 
 logger = logging.getLogger(__name__)
 
+Settlement = Literal["completed", "removed", "damaged"]
 _TEMPORARY_AGE_S = 3600.0
 
 
@@ -49,29 +51,30 @@ def recover_promotions(tiers: Tiers, *, clock: Clock, temporary_age_s: float = _
         TierMissing: durable is not mounted, or is another folder.
         StorageError: durable cannot be read or written.
     """
-    check_tier(tiers, "durable")
-    settled: dict[str, list[str]] = {"completed": [], "removed": [], "damaged": []}
-    for name in list_intents(tiers):
-        claim = take_claim(tiers, name, wait=False)
-        if claim is not None:
-            settled[settle_claim(claim, tiers, clock=clock)].append(name)
-    for name, path in list_incoming(tiers):
-        # An intent is on the disk before its copy and goes after it: without one nobody is at work here.
-        if not tiers.intent(name).exists():
-            discard_folder(path)
-    finish_removals(tiers.checkpoints)
-    for folder in (tiers.intents, tiers.durable_manifests):
-        sweep_temporary(folder, older_than_s=temporary_age_s, clock=clock)
-    return Recovery(**{key: tuple(names) for key, names in settled.items()})
+    with storage_errors(tiers.durable, "settling promotions"):
+        check_tier(tiers, "durable")
+        settled = [(name, _settle_if_free(name, tiers, clock)) for name in list_intents(tiers)]
+        for name, path in list_incoming(tiers):
+            # An intent is on the disk before its copy and goes after it: without one nobody is at work here.
+            if not tiers.intent(name).exists():
+                discard_folder(path)
+        finish_removals(tiers.checkpoints)
+        for folder in (tiers.intents, tiers.durable_manifests):
+            sweep_temporary(folder, older_than_s=temporary_age_s, clock=clock)
+    return Recovery(
+        completed=tuple(name for name, became in settled if became == "completed"),
+        removed=tuple(name for name, became in settled if became == "removed"),
+        damaged=tuple(name for name, became in settled if became == "damaged"),
+    )
 
 
-def settle_claim(claim: Claim, tiers: Tiers, *, clock: Clock) -> str:
-    """Return `completed`, `removed` or `damaged`: what became of a promotion whose process died.
+def settle_claim(claim: Claim, tiers: Tiers, *, clock: Clock) -> Settlement:
+    """Return what became of a promotion whose process died.
 
     Raises:
         StorageError: durable cannot be read or written; the intent is left for the next recovery.
     """
-    settled = "removed"
+    settled: Settlement = "removed"
     try:
         if os.path.lexists(tiers.checkpoint(claim.name)) and find_artifact(tiers, claim.name) is None:
             settled = _complete(claim.name, tiers, clock)
@@ -83,7 +86,12 @@ def settle_claim(claim: Claim, tiers: Tiers, *, clock: Clock) -> str:
     return settled
 
 
-def _complete(name: str, tiers: Tiers, clock: Clock) -> str:
+def _settle_if_free(name: str, tiers: Tiers, clock: Clock) -> Settlement | None:
+    claim = take_claim(tiers, name, wait=False)
+    return None if claim is None else settle_claim(claim, tiers, clock=clock)
+
+
+def _complete(name: str, tiers: Tiers, clock: Clock) -> Settlement:
     try:
         record_artifact(tiers, name, seal=verify_seal(tiers.checkpoint(name)), clock=clock)
     except DigestMismatch as error:

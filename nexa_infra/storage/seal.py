@@ -38,15 +38,8 @@ def seal_folder(
         DigestMismatch: it is sealed and was changed since, or was sealed as something else.
         StorageError: it cannot be read or written, holds a link or a device, or changes while it is read.
     """
-    files = list_content(folder)
-    seal = Seal(kind=kind, run_id=run_id, step=step, created_at=now, files=hash_tree(folder, files))
-    if list_content(folder) != files:
-        raise StorageError(f"{folder}: files came or went while it was sealed", hint="wait until its writer is done")
-    try:
-        create_file(folder / SEAL_NAME, seal.to_json().encode())
-    except AlreadyExists:
-        return _keep_or_replace(folder, seal, replace)
-    return seal
+    with storage_errors(folder, "sealing"):
+        return _seal(folder, Seal(kind=kind, run_id=run_id, step=step, created_at=now, files=()), replace)
 
 
 def read_seal(folder: Path) -> Seal:
@@ -78,13 +71,14 @@ def verify_seal(folder: Path) -> Seal:
         DigestMismatch: a file is missing, damaged or unknown; each is named.
         StorageError: it cannot be read.
     """
-    seal = read_seal(folder)
-    files = list_content(folder)
-    # Sizes first: what is missing or cut off is found without reading gigabytes.
-    recorded = {file.path: file.sha256 for file in seal.files}
-    sizes = (FileDigest(path=f.path, size_bytes=f.size_bytes, sha256=recorded.get(f.path, _UNREAD)) for f in files)
-    _refuse(folder, seal, tuple(sizes))
-    _refuse(folder, seal, hash_tree(folder, files))
+    with storage_errors(folder, "verifying"):
+        seal = read_seal(folder)
+        files = list_content(folder)
+        # Sizes first: what is missing or cut off is found without reading gigabytes.
+        recorded = {file.path: file.sha256 for file in seal.files}
+        sizes = (FileDigest(path=f.path, size_bytes=f.size_bytes, sha256=recorded.get(f.path, _UNREAD)) for f in files)
+        _refuse(folder, seal, tuple(sizes))
+        _refuse(folder, seal, hash_tree(folder, files))
     return seal
 
 
@@ -121,6 +115,18 @@ def differences(recorded: Seal, found: Seal) -> str:
             notes.append(f"{path} is damaged: sha256 {now.sha256[:12]}…, recorded {file.sha256[:12]}…")
     more = len(notes) - _SHOWN
     return ", ".join(notes[:_SHOWN]) + (f", and {more} more" if more > 0 else "")
+
+
+def _seal(folder: Path, label: Seal, replace: bool) -> Seal:
+    files = list_content(folder)
+    seal = label.model_copy(update={"files": hash_tree(folder, files)})
+    if list_content(folder) != files:
+        raise StorageError(f"{folder}: files came or went while it was sealed", hint="wait until its writer is done")
+    try:
+        create_file(folder / SEAL_NAME, seal.to_json().encode())
+    except AlreadyExists:
+        return _keep_or_replace(folder, seal, replace)
+    return seal
 
 
 def _keep_or_replace(folder: Path, seal: Seal, replace: bool) -> Seal:

@@ -20,28 +20,28 @@ Kind = Literal["text", "number", "time", "state"]
 
 FIELDS: dict[str, tuple[str, Kind]] = {
     "run": ("run_id", "text"),
-    "sweep": ("sweep_id", "text"),
-    "index": ("idx", "number"),
-    "name": ("name", "text"),
-    "state": ("state", "state"),
-    "created": ("created_s", "time"),
-    "ended": ("ended_s", "time"),
-    "seconds": ("seconds", "number"),
-    "attempts": ("attempts", "number"),
-    "backend": ("backend", "text"),
-    "gpu": ("gpu_type", "text"),
-    "gpus": ("gpus", "number"),
-    "steps": ("steps", "number"),
-    "tokens": ("tokens", "number"),
-    "loss": ("loss", "number"),
-    "eval_loss": ("eval_loss", "number"),
-    "cost": ("total_usd", "number"),
-    "estimate": ("estimate_usd", "number"),
-    "resumes": ("resumes", "text"),
-    "failure": ("failure", "text"),
+    "sweep": ("json_extract(asked, '$.sweep_id')", "text"),
+    "index": ("json_extract(asked, '$.index')", "number"),
+    "name": ("json_extract(asked, '$.name')", "text"),
+    "state": ("json_extract(ended, '$.state')", "state"),
+    "created": ("json_extract(asked, '$.created_s')", "time"),
+    "ended": ("json_extract(ended, '$.ended_s')", "time"),
+    "seconds": ("json_extract(ended, '$.seconds')", "number"),
+    "attempts": ("json_extract(ended, '$.attempts')", "number"),
+    "backend": ("json_extract(asked, '$.backend')", "text"),
+    "gpu": ("json_extract(asked, '$.gpu_type')", "text"),
+    "gpus": ("json_extract(asked, '$.gpus')", "number"),
+    "steps": ("json_extract(ended, '$.steps')", "number"),
+    "tokens": ("json_extract(ended, '$.tokens')", "number"),
+    "loss": ("json_extract(ended, '$.metrics.loss')", "number"),
+    "eval_loss": ("json_extract(ended, '$.metrics.eval_loss')", "number"),
+    "cost": ("json_extract(costed, '$.total_usd')", "number"),
+    "estimate": ("json_extract(asked, '$.estimate_usd')", "number"),
+    "resumes": ("json_extract(asked, '$.resumes')", "text"),
+    "failure": ("json_extract(ended, '$.failure')", "text"),
 }
-"""By the name a person uses: the column, and what its values are."""
-_FLAT = {"tag": "tags", "point": "point", "metrics": "metrics"}
+"""By the name a person uses: the SQL expression, and what its values are."""
+_FLAT = {"tag": ("asked", "tags"), "point": ("asked", "point"), "metrics": ("ended", "metrics")}
 _NESTED = "config"
 PREFIXES = ("tag.", "point.", "metrics.", "config.")
 OPERATORS = ("=", "!=", "~", "<", "<=", ">", ">=")
@@ -123,12 +123,13 @@ def render_order(sort: str | None) -> tuple[str, list[Value]]:
 
 def _find_field(name: str) -> tuple[str, list[Value], Kind | Literal["json"]]:
     if name in FIELDS:
-        column, kind = FIELDS[name]
-        return column, [], kind
+        expression, kind = FIELDS[name]
+        return expression, [], kind
     prefix, _, key = name.partition(".")
     if prefix in _FLAT and _KEY.fullmatch(key):
         # The keys of tags, points and metrics are flat, dots included.
-        return f"json_extract({_FLAT[prefix]}, ?)", [f'$."{key}"'], "text" if prefix == "tag" else "json"
+        column, part = _FLAT[prefix]
+        return f"json_extract({column}, ?)", [f'$.{part}."{key}"'], "text" if prefix == "tag" else "json"
     if prefix == _NESTED and _KEY.fullmatch(key):
         path = "$" + "".join(f'."{part}"' for part in key.split("."))
         return "(SELECT json_extract(config, ?) FROM configs WHERE configs.run_id = runs.run_id)", [path], "json"

@@ -1,0 +1,274 @@
+"""What training through NexaCompute costs over the bare Trainer: until the first step, in each step, and while a
+checkpoint is promoted.
+
+Ours and the peer take turns, so that what else the machine does hits both alike; figures are ratios of medians:
+`python benchmarks/training_overhead.py [--rounds N] [--json FILE]`. Processor seconds stand beside wall seconds,
+because they do not move with the load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nexa_contracts import env
+from nexa_contracts.clock import SystemClock
+from nexa_contracts.config import load_config, parse_override
+from nexa_contracts.run import RunConfig
+from nexa_infra.process import SystemRunner
+from nexa_infra.storage.layout import RunDir, Tiers
+from nexa_infra.storage.promoter_client import PromoterClient
+from nexa_infra.storage.promoter_messages import PromoterRequest
+from nexa_infra.storage.sources import ensure_source
+from nexa_infra.storage.tiers import init_tiers
+from nexa_train.job import Job, read_job
+
+ROOT = Path(__file__).parents[1]
+BASELINE = ROOT / "nexa_train" / "configs" / "baseline.yaml"
+RUN_ID = "run_20260102_030405_over"
+BARE = ROOT / "benchmarks" / "bare_trainer.py"
+MIB = 1024 * 1024
+TIMEOUT_S = 600.0
+
+
+def main() -> None:
+    """Measure, print, write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=40, help="of a round of the second figure")
+    parser.add_argument("--size-mib", type=int, default=500, help="of the promoted checkpoint")
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/training_overhead.json")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="nexa-overhead-") as name:
+        environment = prepare(Path(name))
+        figures = {
+            "start_to_first_step": measure_start(environment, options.rounds),
+            "callbacks_per_step": measure_steps(environment, options.rounds, options.steps),
+            "promotion_stall": measure_promotion(environment, options.rounds, options.size_mib),
+        }
+    figures["rounds"] = options.rounds
+    figures["hardware"] = {"cpu": cpu_model(), "cores": os.cpu_count(), "platform": platform.platform()}
+    print(json.dumps(figures, indent=2))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Return the environment of a job in a new site whose caches are warm."""
+    clock = SystemClock()
+    tiers = Tiers(folder / "scratch", folder / "durable", folder / "shared")
+    init_tiers(tiers, clock=clock)
+    ensure_source(tiers, "python_stdlib", clock=clock)
+    run_dir = RunDir(folder / "runs" / RUN_ID)
+    run_dir.attempts.mkdir(parents=True)
+    config = load_config(BASELINE, RunConfig, overrides=[parse_override("checkpoints.every_steps=null")])
+    run_dir.config.write_text(config.to_json())
+    environment = {
+        **os.environ,
+        env.RUN_ID: RUN_ID,
+        env.RUN_DIR: str(run_dir.path),
+        env.RUN_CONFIG: str(run_dir.config),
+        env.ATTEMPT: "1",
+        env.SCRATCH_DIR: str(tiers.scratch),
+        env.DURABLE_DIR: str(tiers.durable),
+        env.SHARED_DIR: str(tiers.shared),
+    }
+    run_to_first_step([sys.executable, "-m", "nexa_train.run"], environment)
+    return environment
+
+
+def measure_start(environment: dict[str, str], rounds: int) -> dict[str, Any]:
+    """Return how long ours and the bare Trainer take from the start of the process to the end of the first step."""
+    cache = Tiers.from_environment(environment).dataloader_cache
+    tokens, tokenizer = next(cache.glob("tokens-*/train.bin")), next(cache.glob("tokenizer-*/tokenizer.json"))
+    commands = {
+        "bare": [sys.executable, str(BARE), str(tokens), str(tokenizer)],
+        "ours": [sys.executable, "-m", "nexa_train.run"],
+    }
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            seen[name].append(run_to_first_step(command, environment))
+    wall = compare({name: [wall_s for wall_s, _ in times] for name, times in seen.items()})
+    processor = compare({name: [cpu_s for _, cpu_s in times] for name, times in seen.items()})
+    return {"wall_s": wall, "processor_s": processor}
+
+
+def run_to_first_step(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Return wall and processor seconds until the program says that its first step is done; it is ended then."""
+    started_s = time.monotonic()
+    child = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    said = []
+    assert child.stderr is not None
+    for line in child.stderr:
+        said.append(line)
+        if "step 1/" in line:
+            wall_s = time.monotonic() - started_s
+            spent = psutil.Process(child.pid).cpu_times()
+            child.kill()
+            child.wait(TIMEOUT_S)
+            child.stderr.close()
+            return wall_s, spent.user + spent.system
+    raise SystemExit("".join(said))
+
+
+def measure_steps(environment: dict[str, str], rounds: int, steps: int) -> dict[str, Any]:
+    """Return the processor time of a step with our callbacks and without them, in one process."""
+    from nexa_train.backends.text import prepare_text
+
+    job = read_job(environment)
+    recipe = prepare_text(job)
+    seen: dict[str, list[float]] = {"bare": [], "ours": []}
+    for round_number in range(rounds + 1):
+        for name, values in seen.items():
+            step_ms = time_steps(job, recipe, steps, with_callbacks=name == "ours")
+            if round_number:  # the first round warms up
+                values.append(step_ms)
+    return {"processor_ms": compare(seen)}
+
+
+def time_steps(job: Job, recipe: Any, steps: int, *, with_callbacks: bool) -> float:
+    """Return processor milliseconds of a step of the Trainer."""
+    from transformers.trainer_callback import PrinterCallback, TrainerCallback
+
+    from nexa_train.arguments import training_arguments
+
+    class Stopwatch(TrainerCallback):  # type: ignore[misc]
+        started_s = spent_s = 0.0
+
+        def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 2:
+                self.started_s = time.process_time()
+            if state.global_step == 2 + steps:
+                self.spent_s = time.process_time() - self.started_s
+                control.should_training_stop = True
+
+    arguments = training_arguments(job, use_cpu=True, has_evaluation=False)
+    # Last in the list, so that its step ends after ours have run; the log is written after that, inside the next step.
+    watch = Stopwatch()
+    trainer = recipe.trainer_class(
+        model=recipe.model,
+        args=recipe.arguments_class(**arguments, **recipe.arguments),
+        train_dataset=recipe.train_data,
+        callbacks=[*(our_callbacks(job, recipe) if with_callbacks else []), watch],
+        **recipe.trainer_options,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return watch.spent_s / steps * 1000
+
+
+def our_callbacks(job: Job, recipe: Any) -> list[Any]:
+    """Return the callbacks of a training, checkpoints left out: what they cost is the third figure."""
+    from nexa_train.callbacks.divergence import DivergenceCallback
+    from nexa_train.callbacks.heartbeat import HeartbeatCallback
+    from nexa_train.callbacks.leaving import LeaveCallback
+    from nexa_train.callbacks.metrics import Meter, MetricsCallback
+    from nexa_train.signals import LeaveRequest
+    from nexa_train.throughput import measure_model
+
+    clock = SystemClock()
+    meter = Meter(
+        recipe.count_tokens, measure_model(recipe.model, block_size=job.train.data.block_size), recipe.reading
+    )
+    return [
+        HeartbeatCallback(job, clock=clock),
+        LeaveCallback(LeaveRequest()),
+        MetricsCallback(job, meter=meter, clock=clock),
+        DivergenceCallback(4.0),
+    ]
+
+
+def measure_promotion(environment: dict[str, str], rounds: int, size_mib: int) -> dict[str, Any]:
+    """Return how long training stands still for a checkpoint: handed to the promoter, against copied there and then.
+
+    The work beside it is a loop of matrix products; what it loses is its time beyond that of the same loop alone.
+    """
+    tiers = Tiers.from_environment(environment)
+    seen: dict[str, list[float]] = {"copied in place": [], "handed over": [], "lost beside the promoter": []}
+    with PromoterClient(tiers, starter=SystemRunner(), environment=environment) as client:
+        for number in range(1, rounds + 1):
+            source = fill(tiers.checkpoints_temp(RUN_ID) / f"checkpoint-{number}", size_mib)
+            started_s = time.monotonic()
+            copy_synchronously(source, tiers.durable / f"copy-{number}")
+            seen["copied in place"].append(time.monotonic() - started_s)
+            shutil.rmtree(tiers.durable / f"copy-{number}")
+            alone_s = statistics.median(time_call(work) for _ in range(50))
+            request = PromoterRequest.of_checkpoint(source, run_id=RUN_ID, step=number, promote=True, keep_last=1)
+            seen["handed over"].append(time_call(partial(client.submit, request)))
+            lost_s = 0.0
+            while not client.collect():
+                lost_s += time_call(work) - alone_s
+            seen["lost beside the promoter"].append(max(0.0, lost_s))
+            shutil.rmtree(tiers.checkpoint(f"{RUN_ID}_step_{number}"))
+    medians = {name: round(statistics.median(values), 4) for name, values in seen.items()}
+    stall = medians["handed over"] + medians["lost beside the promoter"]
+    return {"size_mib": size_mib, "seconds": medians, "stall_ratio": round(stall / medians["copied in place"], 4)}
+
+
+def fill(folder: Path, size_mib: int) -> Path:
+    """Return a folder with one file of random bytes."""
+    folder.mkdir(parents=True)
+    with (folder / "model.safetensors").open("wb") as stream:
+        for _ in range(size_mib):
+            stream.write(os.urandom(MIB))
+        os.fsync(stream.fileno())
+    return folder
+
+
+def copy_synchronously(source: Path, target: Path) -> None:
+    """Copy a folder and flush it."""
+    shutil.copytree(source, target)
+    for path in target.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def work() -> None:
+    """Do a few milliseconds of arithmetic on one core."""
+    import torch
+
+    torch.set_num_threads(1)
+    side = torch.full((384, 384), 0.5)
+    torch.mm(side, side)
+
+
+def time_call(call: Callable[[], None]) -> float:
+    """Return the wall seconds a call takes."""
+    started_s = time.monotonic()
+    call()
+    return time.monotonic() - started_s
+
+
+def compare(seen: dict[str, list[float]]) -> dict[str, float]:
+    """Return the medians of ours and the bare Trainer, and their ratio."""
+    medians = {name: statistics.median(values) for name, values in seen.items()}
+    return {
+        **{name: round(value, 3) for name, value in medians.items()},
+        "ratio": round(medians["ours"] / medians["bare"], 4),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

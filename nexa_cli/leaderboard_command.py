@@ -1,0 +1,93 @@
+"""`nexa leaderboard`: runs ranked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from nexa_eval.leaderboard import Leaderboard
+    from nexa_infra.operations.context import Context
+
+
+@click.command()
+@click.argument("sweep", required=False)
+@click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="As in `nexa runs`.")
+@click.option("--metric", help="What to rank by; default: the sweep's objective, else eval_loss.")
+@click.option("--maximize", is_flag=True, help="More is better.")
+@click.option("--write/--no-write", default=True, help="Write the table and the curves to evals/reports on durable.")
+@click.option("--plot", is_flag=True, help="Draw the curves in the terminal too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    sweep: str | None,
+    conditions: tuple[str, ...],
+    metric: str | None,
+    maximize: bool,
+    write: bool,
+    plot: bool,
+    as_json: bool,
+) -> None:
+    """Rank the runs of SWEEP, or all runs, by a metric; write the table (Parquet) and the curves (PNG).
+
+    \b
+    Example:
+      nexa leaderboard last
+      nexa leaderboard --where tag.team=vision --metric eval_loss
+    """
+    from dataclasses import asdict
+
+    from nexa_cli.naming import find_sweep
+    from nexa_cli.output import print_json
+    from nexa_cli.ranking import rank, write_files
+    from nexa_contracts.sweep import Objective
+    from nexa_infra.operations.context import open_context
+
+    context = open_context()
+    sweep_id = None if sweep is None else find_sweep(context.project, sweep)
+    objective = None
+    if metric is not None or maximize:
+        objective = Objective(metric=metric or "eval_loss", direction="maximize" if maximize else "minimize")
+    board = rank(context, sweep_id, conditions=conditions, objective=objective)
+    files = write_files(context, board, sweep_id) if write and board.rows else []
+    if as_json:
+        rows = [asdict(row) for row in board.rows]
+        print_json({"objective": board.objective.model_dump(), "rows": rows, "files": [str(path) for path in files]})
+        return
+    _print(board, files)
+    if plot:
+        _plot(context, board)
+
+
+def write_and_print(context: Context, sweep_id: str) -> None:
+    """Rank a sweep's runs, write the table and the curves, and print both."""
+    from nexa_cli.ranking import rank, write_files
+
+    board = rank(context, sweep_id)
+    _print(board, write_files(context, board, sweep_id))
+
+
+def _print(board: Leaderboard, files: list[Path]) -> None:
+    from nexa_cli.output import note, print_table
+    from nexa_eval.leaderboard import render_rows
+
+    if not board.rows:
+        note("no run has ended")
+        return
+    headers, cells = render_rows(board)
+    right = [0, *range(2, len(headers))]
+    print_table(headers, cells, right=right)
+    for path in files:
+        click.echo(f"written to {path}")
+
+
+def _plot(context: Context, board: Leaderboard) -> None:
+    import shutil
+
+    from nexa_cli.ranking import read_curves
+    from nexa_eval.curves import render_curves
+
+    size = shutil.get_terminal_size()
+    curves = read_curves(context.project, board)
+    click.echo(render_curves(curves, width=size.columns, height=min(24, size.lines - 2), title="loss"))

@@ -1,0 +1,161 @@
+"""The leaderboard: runs ranked by a metric, and the day's file of it.
+
+`leaderboard_<YYYYMMDD>.parquet` holds every run that was ranked that day, once; a run ranked again replaces its row.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nexa_contracts.errors import MissingExtra, StorageError
+from nexa_contracts.sweep import Objective
+from nexa_infra.storage.atomic import replace_file
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One run on the leaderboard."""
+
+    rank: int | None
+    """From 1; None for a run without a finite value of the metric, which is behind all others."""
+    run_id: str
+    name: str
+    state: str
+    value: float | None
+    point: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    seconds: float | None
+    tokens: int | None
+    total_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """Runs, best first."""
+
+    objective: Objective
+    rows: tuple[Ranked, ...]
+
+    @property
+    def best(self) -> Ranked | None:
+        """The first run; None when no run has the metric."""
+        return self.rows[0] if self.rows and self.rows[0].rank is not None else None
+
+
+def rank_runs(runs: Iterable[Ranked], objective: Objective) -> Leaderboard:
+    """Return the runs ranked by the objective's metric; equal values share a rank, unknown ones come last unranked."""
+    known: list[Ranked] = []
+    unknown: list[Ranked] = []
+    for run in runs:
+        (known if run.value is not None and math.isfinite(run.value) else unknown).append(run)
+    sign = 1.0 if objective.direction == "minimize" else -1.0
+    known.sort(key=lambda run: (sign * (run.value or 0.0), run.run_id))
+    rows: list[Ranked] = []
+    for place, run in enumerate(known, start=1):
+        rank = rows[-1].rank if rows and rows[-1].value == run.value else place
+        rows.append(replace(run, rank=rank))
+    rows += [replace(run, rank=None) for run in sorted(unknown, key=lambda run: run.run_id)]
+    return Leaderboard(objective=objective, rows=tuple(rows))
+
+
+def leaderboard_path(reports: Path, now: datetime) -> Path:
+    """Return the file of a day's leaderboard."""
+    return reports / f"leaderboard_{now:%Y%m%d}.parquet"
+
+
+def write_leaderboard(reports: Path, board: Leaderboard, *, now: datetime) -> Path:
+    """Write the leaderboard into the day's file, beside the runs ranked earlier that day; return the file.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        StorageError: the file that is there is not one of ours, or the disk is full or read-only.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("eval", package="pyarrow", needed_for="writing the leaderboard") from error
+    path = leaderboard_path(reports, now)
+    mine = [_record(row, board.objective, now) for row in board.rows]
+    ranked = {row["run_id"] for row in mine}
+    earlier = [row for row in _read(path) if row["run_id"] not in ranked]
+    table = pyarrow.Table.from_pylist([*mine, *earlier], schema=_schema(pyarrow))
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    replace_file(path, buffer.getvalue())
+    return path
+
+
+def render_rows(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and cells of the leaderboard as text."""
+    keys = list(dict.fromkeys(key for row in board.rows for key in row.point))
+    swept = [key.rsplit(".", 1)[-1] for key in keys]
+    headers = ["#", "run", *swept, board.objective.metric, "bits/byte", "seconds", "cost"]
+    cells = [
+        [
+            "-" if row.rank is None else str(row.rank),
+            row.run_id,
+            *(_text(row.point.get(key)) for key in keys),
+            "-" if row.value is None else f"{row.value:.4f}",
+            _text(row.metrics.get("eval_bits_per_byte")),
+            "-" if row.seconds is None else f"{row.seconds:.0f}",
+            "unknown" if row.total_usd is None else f"{row.total_usd:.4f} USD",
+        ]
+        for row in board.rows
+    ]
+    return headers, cells
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException, parquet
+
+    if not path.exists():
+        return []
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise StorageError(f"{path}: cannot be read as a leaderboard: {error}", hint="move it away") from error
+    if rows and not {"run_id", "metric", "value"} <= rows[0].keys():
+        raise StorageError(f"{path}: not a leaderboard of ours", hint="move it away")
+    return rows
+
+
+def _record(row: Ranked, objective: Objective, now: datetime) -> dict[str, Any]:
+    return {
+        "ranked_at": now,
+        "rank": row.rank,
+        "run_id": row.run_id,
+        "name": row.name,
+        "state": row.state,
+        "metric": objective.metric,
+        "direction": objective.direction,
+        "value": row.value,
+        "point": json.dumps(dict(row.point), sort_keys=True),
+        "metrics": json.dumps(dict(row.metrics), sort_keys=True),
+        "seconds": row.seconds,
+        "tokens": row.tokens,
+        "total_usd": row.total_usd,
+    }
+
+
+def _schema(pyarrow: Any) -> Any:
+    text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+    columns: Sequence[tuple[str, Any]] = [
+        ("ranked_at", pyarrow.timestamp("us", tz="UTC")), ("rank", whole), ("run_id", text), ("name", text),
+        ("state", text), ("metric", text), ("direction", text), ("value", number), ("point", text), ("metrics", text),
+        ("seconds", number), ("tokens", whole), ("total_usd", number),
+    ]  # fmt: skip
+    return pyarrow.schema(columns)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

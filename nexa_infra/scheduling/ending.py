@@ -1,0 +1,119 @@
+"""How the end of a program is read: its status, why it was told to leave, and what its log and result say."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.states import JobState
+from nexa_contracts.units import format_duration
+from nexa_infra.process import signal_name
+from nexa_infra.scheduling.evidence import find_error_line, find_out_of_memory, hide_secrets, pick_evidence
+from nexa_infra.scheduling.records import Failure
+
+_SHELL_SIGNALS = 128
+"""A shell reports a program that signal N ended as status 128 + N."""
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP})
+
+
+class Leave(StrEnum):
+    """Why a program was told to leave."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    ASKED = "asked"
+    """By a signal from outside: the machine shuts down, the scheduler wants the node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """All that is known of how a program ended."""
+
+    returncode: int
+    """Negative for the number of a signal."""
+    leave: Leave | None = None
+    walltime_s: float
+    lines: Sequence[str] = ()
+    """The last of its log."""
+    oom_kills: int | None = None
+    """How many out-of-memory kills the kernel counted meanwhile; None where it does not tell."""
+    said: Failure | None = None
+    """Of its own result file."""
+    unreadable: str | None = None
+    """Why its result file could not be read."""
+    secrets: Collection[str] = ()
+
+    @property
+    def signal_number(self) -> int | None:
+        """The signal that ended it, in a shell's words too; None when it left by itself."""
+        if self.returncode < 0:
+            return -self.returncode
+        number = self.returncode - _SHELL_SIGNALS
+        return number if number in {int(each) for each in signal.Signals} else None
+
+
+def judge_ending(ending: Ending) -> tuple[JobState, Failure | None]:
+    """Return the state of an attempt, and why it ended badly if it did."""
+    if ending.leave is Leave.CANCELLED:
+        return JobState.CANCELLED, Failure("cancelled", "cancelled on request")
+    if ending.leave is Leave.TIMED_OUT:
+        return JobState.TIMED_OUT, _explain(ending, "timed_out", _describe_time_out(ending))
+    return _judge_status(ending)
+
+
+def _judge_status(ending: Ending) -> tuple[JobState, Failure | None]:
+    if ending.returncode == WorkExit.DONE:
+        if ending.unreadable is not None:
+            return JobState.FAILED, Failure("bad_request", ending.unreadable)
+        return JobState.SUCCEEDED, None
+    if ending.returncode == WorkExit.SAVED_AND_LEFT:
+        return JobState.PREEMPTED, None
+    out_of_memory = _find_memory_evidence(ending)
+    if out_of_memory is not None:
+        return JobState.OUT_OF_MEMORY, _explain(ending, "out_of_memory", out_of_memory)
+    return JobState.FAILED, _explain_failure(ending)
+
+
+def _explain_failure(ending: Ending) -> Failure:
+    said = find_error_line(ending.lines, ending.secrets)
+    match ending.returncode:
+        case WorkExit.DIVERGED:
+            return _explain(ending, "diverged", said or "the loss diverged (status 65)")
+        case WorkExit.BAD_REQUEST | WorkExit.BAD_CONFIG:
+            return _explain(ending, "bad_request", said or f"the request is wrong (status {ending.returncode})")
+    number = ending.signal_number
+    if number is None:
+        return _explain(ending, "crash", said or f"ended with status {ending.returncode}")
+    if number in _CRASHES:
+        return _explain(ending, "crash", f"crashed with {signal_name(number)}")
+    if ending.leave is Leave.ASKED:
+        return _explain(ending, "killed", f"asked to leave from outside, and ended by {signal_name(number)}")
+    return _explain(ending, "killed", f"ended by {signal_name(number)}, which came from outside the job")
+
+
+def _find_memory_evidence(ending: Ending) -> str | None:
+    line = find_out_of_memory(ending.lines)
+    if line is not None:
+        return hide_secrets(line, ending.secrets)
+    if ending.signal_number == signal.SIGKILL and ending.oom_kills:
+        return f"ended by SIGKILL while the kernel counted {ending.oom_kills} out-of-memory kills in this control group"
+    return None
+
+
+def _describe_time_out(ending: Ending) -> str:
+    how = "left when asked" if ending.signal_number != signal.SIGKILL else "did not leave when asked, and was killed"
+    saved = "; it saved a checkpoint" if ending.returncode == WorkExit.SAVED_AND_LEFT else ""
+    return f"reached its walltime of {format_duration(ending.walltime_s)}; {how}{saved}"
+
+
+def _explain(ending: Ending, kind: str, message: str) -> Failure:
+    evidence = pick_evidence(ending.lines, ending.secrets)
+    if ending.said is not None:
+        # The program knows better than its status does.
+        message = hide_secrets(ending.said.message, ending.secrets)
+        kind = ending.said.kind if kind == "crash" else kind
+        evidence = ending.said.evidence or evidence
+    return Failure(kind, message, evidence)

@@ -1,0 +1,114 @@
+"""The file of the local queue: its tables, its transactions, and what can be wrong with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nexa_contracts.errors import StorageError
+from nexa_infra.storage.atomic import make_folder
+
+VERSION = 1
+_BUSY_S = 30.0
+_SCHEMA = """
+CREATE TABLE jobs (
+    job_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    spec TEXT NOT NULL, idx INTEGER NOT NULL, run_id TEXT NOT NULL,
+    run_dir TEXT NOT NULL, outcome TEXT NOT NULL, scratch TEXT NOT NULL,
+    cpus INTEGER NOT NULL, memory_bytes INTEGER NOT NULL, gpus INTEGER NOT NULL, share_gpus INTEGER NOT NULL,
+    walltime_s REAL NOT NULL, grace_s REAL NOT NULL, max_retries INTEGER NOT NULL, max_parallel INTEGER,
+    limit_cpus INTEGER, limit_memory_bytes INTEGER, limit_gpus INTEGER,
+    secrets TEXT NOT NULL, submitted_at TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'PENDING', attempt INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0, reason TEXT,
+    boot_id TEXT, not_before_s REAL, started_s REAL, started_at TEXT,
+    pid INTEGER, start_ticks INTEGER, token TEXT, gpu_ids TEXT,
+    UNIQUE (spec, run_id)
+);
+CREATE INDEX jobs_by_state ON jobs (state, job_id);
+CREATE INDEX jobs_by_run ON jobs (run_id);
+CREATE INDEX jobs_by_need ON jobs (state, secrets);
+CREATE TABLE supervisor (
+    one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL
+);
+"""
+
+
+@contextmanager
+def queue_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of the file within into a StorageError that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"{path}: the local queue cannot be used: {error}",
+            hint="free space there and check who may write it, or set NEXA_STATE_DIR to another folder",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"{path}: the local queue is damaged: {error}",
+            hint=f"move it away (mv {path} {path}.damaged); ended runs are safe in their manifests, and `nexa runs` "
+            "shows which were waiting, to be launched again",
+        ) from error
+
+
+def open_queue_file(path: Path) -> sqlite3.Connection:
+    """Return a connection to the queue in a file, made if it is missing; every statement commits by itself.
+
+    Raises:
+        StorageError: it cannot be read or written, is damaged, or belongs to another version.
+    """
+    make_folder(path.parent)
+    with queue_errors(path):
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            path.chmod(0o600)
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Make the statements within one change, which is on the disk afterwards, or none.
+
+    Raises:
+        StorageError: the file cannot be written, or is damaged.
+    """
+    with queue_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # WAL so that `nexa status` never waits for the supervisor. All processes that open the file are on one machine
+    # (the folder carries its name), which WAL needs.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = _read_version(connection)
+    if version == VERSION:
+        return
+    if version != 0:
+        raise StorageError(
+            f"{path}: the local queue has version {version}; this one reads {VERSION}",
+            hint="let the other version's jobs end, then remove the file",
+        )
+    with transaction(connection, path):
+        if _read_version(connection) == 0:  # else another process was faster
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _read_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,198 @@
+"""The records of a run's attempts and its outcome, written and read without pydantic.
+
+A job entry lives for each job and the supervisor for all of them; pydantic would cost each 0.13 s of CPU and 20 MiB.
+The contracts `AttemptRecord` and `RunOutcome` say what the files hold, and the tests read ours through them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nexa_contracts.errors import AlreadyExists, StorageError
+from nexa_contracts.states import JobState
+from nexa_infra.scheduling.entry import Entry
+from nexa_infra.storage.atomic import create_file
+from nexa_infra.storage.journal import create_journaled
+from nexa_infra.storage.layout import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt ended badly; `FailureNote` says what the kinds are."""
+
+    kind: str
+    message: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a run, as `AttemptRecord` has it."""
+
+    run_id: str
+    number: int
+    state: JobState
+    started_at: datetime
+    ended_at: datetime
+    seconds: float
+    exit_code: int | None = None
+    signal: int | None = None
+    hostname: str = ""
+    resumed_from: str | None = None
+    failure: Failure | None = None
+
+
+def record_attempt(run_dir: RunDir, attempt: Attempt) -> bool:
+    """Create the record of an attempt; return False when it has one already, which then holds.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken.
+    """
+    data = {
+        "schema_version": 1,
+        "run_id": attempt.run_id,
+        "number": attempt.number,
+        "state": attempt.state.value,
+        "started_at": _time(attempt.started_at),
+        "ended_at": _time(attempt.ended_at),
+        "seconds": attempt.seconds,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "hostname": attempt.hostname,
+        "resumed_from": attempt.resumed_from,
+        "failure": _failure(attempt.failure),
+    }
+    try:
+        create_file(run_dir.attempt(attempt.number), _encode(data))
+    except AlreadyExists:
+        return False
+    return True
+
+
+def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
+    """Return the record of an attempt; None while it has none.
+
+    Raises:
+        StorageError: the file is there and is no record of ours.
+    """
+    path = run_dir.attempt(number)
+    try:
+        found = json.loads(path.read_bytes())
+        failure = found.get("failure")
+        state = JobState(found["state"])
+        if not state.is_final and state is not JobState.PREEMPTED:
+            raise ValueError(f"{state} is not how an attempt ends")
+        return Attempt(
+            run_id=found["run_id"],
+            number=found["number"],
+            state=state,
+            started_at=datetime.fromisoformat(found["started_at"]),
+            ended_at=datetime.fromisoformat(found["ended_at"]),
+            seconds=float(found["seconds"]),
+            exit_code=found.get("exit_code"),
+            signal=found.get("signal"),
+            hostname=found.get("hostname", ""),
+            resumed_from=found.get("resumed_from"),
+            failure=failure and Failure(failure["kind"], failure["message"], tuple(failure.get("evidence", ()))),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path}: cannot be read as an attempt's record: {error}") from error
+
+
+def read_attempts(run_dir: RunDir) -> list[Attempt]:
+    """Return the records of all attempts that ended, in their order.
+
+    Raises:
+        StorageError: one cannot be read.
+    """
+    attempts: list[Attempt] = []
+    while (attempt := find_attempt(run_dir, len(attempts) + 1)) is not None:
+        attempts.append(attempt)
+    return attempts
+
+
+def find_result(run_dir: RunDir, number: int) -> dict[str, Any] | None:
+    """Return what the program inside said of its own work (`WorkResult`); None when it said nothing.
+
+    Raises:
+        StorageError: it wrote something else.
+    """
+    path = run_dir.result(number)
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    # The program is not ours, so its file is judged in full; only programs that wrote one pay for pydantic.
+    from nexa_contracts.errors import ConfigError
+    from nexa_contracts.run import WorkResult
+
+    try:
+        return WorkResult.from_json(text, source=str(path)).model_dump(mode="json")
+    except ConfigError as error:
+        raise StorageError(error.message) from error
+
+
+def record_outcome(entry: Entry, last: Attempt, *, attempts: int) -> bool:
+    """Create the outcome of a run from its attempts; return False when it has one already, which then holds.
+
+    `last` says how the run ended; it need not have a record of its own (a job cancelled before it started).
+
+    Raises:
+        StorageError: the disk is full, read-only or broken, or a record of the run cannot be read.
+    """
+    run_dir = entry.run_dir
+    result: dict[str, Any] = {}
+    for number in range(attempts, 0, -1):
+        found = _find_usable_result(run_dir, number)
+        if found is not None:
+            result = found
+            break
+    data = {
+        "schema_version": 1,
+        "run_id": entry.run_id,
+        "sweep_id": entry.sweep_id,
+        "index": entry.index if entry.sweep_id is not None else None,
+        "state": last.state.value,
+        "ended_at": _time(last.ended_at),
+        "attempts": attempts,
+        "seconds": math.fsum(attempt.seconds for attempt in read_attempts(run_dir)),
+        "steps": result.get("steps"),
+        "tokens": result.get("tokens"),
+        "metrics": result.get("metrics", {}),
+        "artifacts": result.get("artifacts", []),
+        "failure": _failure(last.failure),
+    }
+    try:
+        create_journaled(entry.outcome, _encode(data))
+    except AlreadyExists:
+        return False
+    return True
+
+
+def _find_usable_result(run_dir: RunDir, number: int) -> dict[str, Any] | None:
+    try:
+        return find_result(run_dir, number)
+    except StorageError:
+        return None  # the attempt's own record names it as its failure
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {"kind": failure.kind, "message": failure.message, "evidence": list(failure.evidence)}
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _encode(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

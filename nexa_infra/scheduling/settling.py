@@ -1,0 +1,179 @@
+"""Settling a job whose entry is gone: what it recorded is read, what it could not record is written in its stead."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from nexa_contracts.clock import Clock
+from nexa_contracts.errors import NexaError, StorageError
+from nexa_contracts.states import JobState
+from nexa_infra.scheduling.entry import Entry, read_entry
+from nexa_infra.scheduling.evidence import pick_evidence, read_tail
+from nexa_infra.scheduling.logs import keep_log, scratch_log
+from nexa_infra.scheduling.process_tree import end_tree
+from nexa_infra.scheduling.queued_job import Job
+from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
+from nexa_infra.scheduling.settle import decide
+from nexa_infra.storage.layout import RunDir
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Turns jobs without a living job entry into what the queue shall say of them."""
+
+    boot_id: str
+    environment: Mapping[str, str]
+    """Of the supervisor: values of secrets to hide in what a job could not hide itself."""
+    clock: Clock
+
+    def settle(self, job: Job) -> dict[str, Any]:
+        """Return the fields of a started job that change now that its entry is gone.
+
+        Raises:
+            StorageError: the run's folder or its manifests cannot be read or written; try again later.
+        """
+        run_dir = RunDir(Path(job.run_dir))
+        attempts = read_attempts(run_dir)
+        ended = _read_outcome_state(job)
+        if ended is None and len(attempts) < job.attempt:
+            self._settle_silent_death(job, run_dir)
+            attempts = read_attempts(run_dir)
+        if ended is None:
+            decision = decide(attempts, max_retries=job.max_retries, cancelled=job.cancel_requested)
+            if decision.again:
+                not_before_s = self.clock.monotonic_s() + decision.delay_s
+                return {**_LET_GO, "state": decision.state, "boot_id": self.boot_id, "not_before_s": not_before_s}
+            last = replace(attempts[-1], state=decision.state)
+            if decision.state is JobState.CANCELLED and last.failure is None:
+                last = replace(last, failure=Failure("cancelled", "cancelled on request"))
+            self._record_outcome(job, last, len(attempts))
+            ended = decision.state
+        logger.info("run ended run_id=%s state=%s attempts=%d", job.run_id, ended, len(attempts))
+        return {**_LET_GO, "state": ended}
+
+    def end_unstarted(
+        self, job: Job, state: JobState, failure: Failure, *, entry: Entry | None = None
+    ) -> dict[str, Any]:
+        """Return the fields of a waiting job that will not be started any more; its run gets its outcome.
+
+        Raises:
+            StorageError: the run's folder or its manifests cannot be read or written; try again later.
+        """
+        attempts = read_attempts(RunDir(Path(job.run_dir)))
+        now = self.clock.now()
+        last = Attempt(
+            run_id=job.run_id,
+            number=len(attempts),
+            state=state,
+            started_at=now,
+            ended_at=now,
+            seconds=0.0,
+            failure=failure,
+        )
+        self._record_outcome(job, last, len(attempts), entry=entry)
+        logger.info("run ended before it started run_id=%s state=%s", job.run_id, state)
+        return {**_LET_GO, "state": state, "reason": failure.message}
+
+    def _settle_silent_death(self, job: Job, run_dir: RunDir) -> None:
+        if job.token is not None and not end_tree(job.token, clock=self.clock, grace_s=0.0):
+            logger.warning("processes of a job cannot be ended run_id=%s token=%s", job.run_id, job.token)
+        log = scratch_log(Path(job.scratch), job.run_id, job.attempt)
+        attempt = self._describe_silent_death(job, log)
+        if not record_attempt(run_dir, attempt):
+            return  # its entry was only slow to end
+        logger.warning("run lost its job entry run_id=%s attempt=%d", job.run_id, job.attempt)
+        self._keep_log(job, log, run_dir.log(job.attempt))
+
+    def _describe_silent_death(self, job: Job, log: Path) -> Attempt:
+        now = self.clock.now()
+        seconds, ended_at = 0.0, now
+        if job.boot_id == self.boot_id and job.started_s is not None:
+            state, kind, message = JobState.FAILED, "lost", "its job entry was killed from outside and left no record"
+            seconds = max(0.0, self.clock.monotonic_s() - job.started_s)
+            started_at = now - timedelta(seconds=seconds)
+        else:
+            # The last sign of life bounds what the clock that died with the machine measured.
+            state, kind, message = JobState.NODE_FAILED, "lost", "the machine went down while it ran"
+            started_at = datetime.fromisoformat(job.started_at) if job.started_at is not None else now
+            ended_at = max(started_at, _read_last_write(log) or started_at)
+            seconds = (ended_at - started_at).total_seconds()
+        if job.cancel_requested:
+            state, kind, message = JobState.CANCELLED, "cancelled", "cancelled on request; it was killed"
+        return Attempt(
+            run_id=job.run_id,
+            number=job.attempt,
+            state=state,
+            started_at=started_at,
+            ended_at=ended_at,
+            seconds=round(seconds, 6),
+            hostname=os.uname().nodename,
+            failure=Failure(kind, message, self._read_evidence(job, log)),
+        )
+
+    def _read_evidence(self, job: Job, log: Path) -> tuple[str, ...]:
+        try:
+            with log.open("rb") as stream:
+                return pick_evidence(read_tail(stream), self._hidden(job.secrets))
+        except OSError as error:
+            return (f"{log}: no log: {error.strerror}",)
+
+    def _keep_log(self, job: Job, log: Path, target: Path) -> None:
+        try:
+            with log.open("rb") as stream:
+                keep_log(stream, target, hidden=self._hidden(job.secrets))
+            log.unlink()
+        except FileNotFoundError:
+            return  # it died before it opened one
+        except (OSError, StorageError) as error:
+            logger.warning("log stays where it is run_id=%s path=%s reason=%s", job.run_id, log, error)
+
+    def _hidden(self, names: Collection[str]) -> tuple[str, ...]:
+        return tuple(self.environment[name] for name in names if self.environment.get(name))
+
+    def _record_outcome(self, job: Job, last: Attempt, attempts: int, *, entry: Entry | None = None) -> None:
+        if Path(job.outcome).exists():
+            return
+        try:
+            entry = entry or read_entry(Path(job.spec), job.idx)
+        except NexaError as error:
+            # Without its spec nobody can say what the run was; its folder was moved away, and the queue lets it go.
+            logger.warning("run ends without an outcome run_id=%s reason=%s", job.run_id, error)
+            return
+        record_outcome(entry, last, attempts=attempts)
+
+
+_LET_GO: dict[str, Any] = {
+    "boot_id": None,
+    "not_before_s": None,
+    "started_s": None,
+    "pid": None,
+    "start_ticks": None,
+    "gpu_ids": None,
+    "reason": None,
+}
+
+
+def _read_outcome_state(job: Job) -> JobState | None:
+    path = Path(job.outcome)
+    try:
+        return JobState(json.loads(path.read_bytes())["state"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StorageError(f"{path}: cannot be read as an outcome: {error}") from error
+
+
+def _read_last_write(log: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(log.stat().st_mtime, UTC)
+    except OSError:
+        return None

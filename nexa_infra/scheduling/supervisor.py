@@ -1,0 +1,161 @@
+"""The supervisor of the local queue: `python -m nexa_infra.scheduling.supervisor STATE_DIR`.
+
+One per user and machine. It starts jobs when there is room, passes on cancellations, settles jobs that ended, and
+leaves when nothing is left. Its own end changes nothing: jobs go on, and the next supervisor adopts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nexa_contracts.clock import Clock, SystemClock
+from nexa_contracts.errors import NexaError, StorageError
+from nexa_infra.process import Child
+from nexa_infra.scheduling.cancelling import Canceller
+from nexa_infra.scheduling.local_queue import LocalQueue
+from nexa_infra.scheduling.lock import FileLock
+from nexa_infra.scheduling.process_tree import ProcessMark, find_process, is_alive, list_carriers, read_boot_id
+from nexa_infra.scheduling.queued_job import Job
+from nexa_infra.scheduling.settling import Settler
+from nexa_infra.scheduling.signals import SignalQueue
+from nexa_infra.scheduling.starting import Starter
+from nexa_infra.scheduling.state_dir import StateDir
+
+logger = logging.getLogger(__name__)
+
+_WATCHED = (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+_LEAVING = frozenset({signal.SIGTERM, signal.SIGINT})
+_IDLE_S = 5.0
+"""How long it stays when nothing is left, for the next launch."""
+_LOOK_S = 1.0
+"""How often it looks without being told to."""
+_LOOK_AT_ADOPTED_S = 0.2
+"""Adopted jobs are not its children, so nobody tells it that they ended."""
+_LOCK_WAIT_S = 10.0
+"""For the supervisor it replaces to leave."""
+_LARGEST_LOG_BYTES = 4 << 20
+
+
+class Supervisor:
+    """The loop and what it knows beside the queue: which job entries are its children."""
+
+    def __init__(self, queue: LocalQueue, *, environment: Mapping[str, str], log: Path, clock: Clock) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._boot_id = read_boot_id()
+        self._children: dict[int, Child] = {}
+        self._settler = Settler(boot_id=self._boot_id, environment=environment, clock=clock)
+        self._canceller = Canceller(queue, settler=self._settler, clock=clock)
+        self._starter = Starter(queue, settler=self._settler, environment=environment, log=log, clock=clock)
+
+    def run(self, signals: SignalQueue) -> bool:
+        """Supervise until nothing is left for a while (return True) or a signal says to leave (False)."""
+        idle_since_s = self._clock.monotonic_s()
+        while True:
+            self.look()
+            now_s = self._clock.monotonic_s()
+            if self._queue.has_unsettled():
+                idle_since_s = now_s
+            elif now_s - idle_since_s >= _IDLE_S:
+                return True
+            has_adopted = any(job.job_id not in self._children for job in self._queue.list_running())
+            if signals.wait(_LOOK_AT_ADOPTED_S if has_adopted else _LOOK_S) & _LEAVING:
+                return False
+
+    def look(self) -> None:
+        """Do all that is to be done now: settle what ended, pass on cancellations, start what has room."""
+        for job in self._queue.list_running():
+            if self._has_ended(job):
+                self._settle(job)
+        self._canceller.pass_on()
+        self._children.update(self._starter.start_ready())
+
+    def _has_ended(self, job: Job) -> bool:
+        child = self._children.get(job.job_id)
+        if child is not None:
+            return child.poll() is not None
+        if job.boot_id != self._boot_id:
+            return True
+        if job.mark is None:
+            return not self._adopt(job)
+        return not is_alive(job.mark)
+
+    def _adopt(self, job: Job) -> bool:
+        # The supervisor before us ended between starting the entry and noting its pid. The entry is the first
+        # process that carried the token.
+        found = [find_process(pid) for pid in list_carriers(job.token or "")]
+        alive = [process for process in found if process is not None and not process.is_zombie]
+        if not alive:
+            return False
+        first = min(alive, key=lambda process: (process.mark.start_ticks, process.mark.pid)).mark
+        self._queue.update_job(job.job_id, pid=first.pid, start_ticks=first.start_ticks)
+        return True
+
+    def _settle(self, job: Job) -> None:
+        try:
+            values = self._settler.settle(job)
+        except StorageError as error:
+            # The disk may have room again in a moment; until then the job holds its place.
+            if job.reason != error.message:
+                logger.warning("run cannot be settled yet run_id=%s reason=%s", job.run_id, error)
+                self._queue.update_job(job.job_id, reason=error.message)
+            return
+        self._queue.update_job(job.job_id, **values)
+        self._children.pop(job.job_id, None)
+        self._canceller.forget(job.job_id)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Supervise the queue in a state folder; return 0 also when another supervisor has it."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    state = StateDir(Path(arguments[0]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(message)s")
+    with SignalQueue(_WATCHED) as signals, FileLock(state.lock) as lock:
+        try:
+            _trim_log(state.log)
+            return _supervise(state, signals, lock)
+        except NexaError as error:
+            logger.error("supervisor leaves reason=%s", error)  # noqa: TRY400 - the message says all
+            return error.exit_code
+
+
+def _supervise(state: StateDir, signals: SignalQueue, lock: FileLock) -> int:
+    clock = SystemClock()
+    wait_s = _LOCK_WAIT_S
+    while lock.acquire(wait_s=wait_s, clock=clock):
+        with LocalQueue(state.queue) as queue:
+            queue.record_supervisor(_our_mark())
+            queue.forget_ended()
+            if not Supervisor(queue, environment=os.environ, log=state.log, clock=clock).run(signals):
+                return 0
+            # A launcher adds its jobs and then looks at the lock; we give the lock back and then look at the jobs.
+            # Whichever comes second sees the other.
+            lock.release()
+            if not queue.has_unsettled():
+                return 0
+        wait_s = 0.0
+    return 0
+
+
+def _our_mark() -> ProcessMark:
+    process = find_process(os.getpid())
+    if process is None:
+        raise StorageError("/proc: not mounted; the local backend needs it to tell processes apart")
+    return process.mark
+
+
+def _trim_log(log: Path) -> None:
+    try:
+        if log.stat().st_size > _LARGEST_LOG_BYTES:
+            os.truncate(log, 0)
+    except FileNotFoundError:
+        return  # started by hand, with its output elsewhere
+
+
+if __name__ == "__main__":
+    sys.exit(main())

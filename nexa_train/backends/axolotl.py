@@ -1,0 +1,236 @@
+"""Training with Axolotl: its config rendered from ours, checked against its own schema, run, and its model promoted.
+
+Axolotl pins other versions of the same packages, so it lives in an environment of its own: $NEXA_AXOLOTL names its
+program, else the first `axolotl` on PATH is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nexa_contracts.base import digest_json
+from nexa_contracts.clock import Clock
+from nexa_contracts.errors import ConfigError, JobFailed
+from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.run import FailureNote, WorkResult
+from nexa_infra.process import CommandRunner, SystemRunner
+from nexa_infra.storage.atomic import append_line, replace_file
+from nexa_infra.storage.layout import CHECKPOINT_PREFIX
+from nexa_infra.storage.seal import seal_folder
+from nexa_train.backends.axolotl_config import AxolotlPaths, render_axolotl
+from nexa_train.backends.ending import Ending
+from nexa_train.cache import build_once
+from nexa_train.data import StagedDataset, is_held_out, read_rows, stage_dataset
+from nexa_train.evaluation import EvaluationReading, read_evaluation
+from nexa_train.final_model import adopt_final, find_finished, find_kept, promote_final, training_log
+from nexa_train.job import Job
+from nexa_train.resume import STATE_NAME, StartingPoint, find_start
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "NEXA_AXOLOTL"
+"""Path of the `axolotl` program."""
+CHECK_TIMEOUT_S = 300.0
+LEAVE_TIMEOUT_S = 20.0
+_CHECK = """
+import sys, yaml
+from axolotl.utils.config import validate_config
+from axolotl.utils.dict import DictDefault
+from axolotl.utils.schemas.config import AxolotlInputConfig
+config = yaml.safe_load(open(sys.argv[1]))
+unknown = sorted(set(config) - set(AxolotlInputConfig.model_fields))
+if unknown:
+    sys.exit("this Axolotl does not know " + ", ".join(unknown))
+validate_config(DictDefault(config))
+"""
+
+
+def train(job: Job, *, clock: Clock) -> Ending:
+    """Return how the training ended, after its final model is on durable.
+
+    Raises:
+        NotFound: the dataset is not registered.
+        ConfigError: Axolotl is not installed, refuses the config, or the data is not as the config says.
+        JobFailed: Axolotl failed; its own words are in the log.
+        StorageError: a tier cannot be read or written.
+    """
+    finished = find_finished(job, clock=clock)
+    if finished is not None:
+        return Ending(WorkExit.DONE, finished)
+    program = find_program(job.environment)
+    _seal_complete(job, clock)
+    start = find_start(job)
+    dataset = stage_dataset(job.tiers, job.train.data.dataset)
+    folder = write_splits(job, dataset)
+    config = render_axolotl(job.train, _paths(job, dataset, folder, start), name=job.config.name)
+    path = job.run_dir.path / "axolotl.yaml"
+    replace_file(path, (json.dumps(config, indent=2) + "\n").encode())  # JSON is YAML
+    check_config(path, program, SystemRunner())
+    _run(job, program, path)
+    ending = _finish(job, clock)
+    update = {"resumed_from": start.origin, "skipped_checkpoints": start.skipped}
+    return Ending(ending.status, ending.result.model_copy(update=update))
+
+
+def find_program(environment: Mapping[str, str]) -> Path:
+    """Return the `axolotl` program.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    named = environment.get(PROGRAM)
+    found = shutil.which(named or "axolotl", path=environment.get("PATH"))
+    if found is None:
+        raise ConfigError(
+            f"training.backend axolotl: found no program {named or 'axolotl on PATH'}",
+            hint=f"install Axolotl in an environment of its own and set {PROGRAM} to its program",
+        )
+    return Path(found)
+
+
+def check_config(path: Path, program: Path, runner: CommandRunner) -> None:
+    """Return when Axolotl takes the config; its own interpreter is asked.
+
+    Raises:
+        ConfigError: it does not know a key, or refuses a value.
+        CommandTimedOut: it did not answer in five minutes.
+    """
+    done = runner.run([str(program.with_name("python")), "-c", _CHECK, str(path)], timeout_s=CHECK_TIMEOUT_S)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise ConfigError(f"{path}: refused by Axolotl: {' | '.join(lines[-3:]) or 'it says nothing'}")
+
+
+def write_splits(job: Job, dataset: StagedDataset) -> Path:
+    """Return a folder with `train.jsonl` and `eval.jsonl`: the same rows are held out as by the other backend.
+
+    Raises:
+        ConfigError: a row is not of the format.
+        StorageError: scratch cannot be written.
+    """
+    data = job.train.data
+    key = digest_json({"dataset": dataset.digest, "data": data.model_dump(exclude={"block_size"})})
+
+    def build(folder: Path) -> None:
+        with (folder / "train.jsonl").open("w") as train, (folder / "eval.jsonl").open("w") as held_out:
+            for row in read_rows(dataset, data):
+                stream = held_out if is_held_out(row, data.eval_fraction) else train
+                stream.write(json.dumps(row) + "\n")
+
+    return build_once(job.tiers.dataloader_cache / f"rows-{key[:16]}", build)
+
+
+def _paths(job: Job, dataset: StagedDataset, splits: Path, start: StartingPoint) -> AxolotlPaths:
+    has_evaluation = (splits / "eval.jsonl").stat().st_size > 0
+    base_model = job.train.model.path
+    return AxolotlPaths(
+        base_model=str(_write_base(job, dataset)) if base_model is None else base_model,
+        train_file=splits / "train.jsonl",
+        eval_file=splits / "eval.jsonl" if has_evaluation else None,
+        output=job.checkpoints,
+        prepared=job.tiers.dataloader_cache / "axolotl",
+        resume_from=start.folder,
+    )
+
+
+def _write_base(job: Job, dataset: StagedDataset) -> Path:
+    # A shape and a tokenizer without weights, for Axolotl's reinit_weights.
+    from nexa_train.model import llama_config
+    from nexa_train.tokenizer import train_tokenizer, wrap_tokenizer
+
+    train = job.train
+    if train.model.scratch is None:
+        raise ConfigError("model: found neither path nor scratch")
+    folder = job.checkpoints / "base"
+    tokenizer = wrap_tokenizer(
+        train_tokenizer(job.tiers, dataset, train.data, vocab_size=train.model.scratch.vocab_size)
+    )
+    tokenizer.save_pretrained(str(folder))
+    shape = llama_config(
+        train.model.scratch, train.data.block_size, end_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id
+    )
+    shape.save_pretrained(str(folder))
+    return folder
+
+
+def _run(job: Job, program: Path, config: Path) -> None:
+    # Under torchrun every process of ours starts one of Axolotl's, which finds its rank in the environment.
+    command = [str(program), "train", str(config), "--launcher", "python"]
+    child = SystemRunner().start(command, output="ours", env={**job.environment, "AXOLOTL_DO_NOT_TRACK": "1"})
+    try:
+        status = child.wait()
+    finally:
+        if child.poll() is None:
+            _end(child)
+    if status != 0:
+        raise JobFailed(f"axolotl ended with status {status}; its own words stand above in the log")
+
+
+def _end(child: Any) -> None:
+    import signal
+
+    child.send_signal(signal.SIGTERM)
+    if child.wait(LEAVE_TIMEOUT_S) is None:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+def _seal_complete(job: Job, clock: Clock) -> None:
+    # Axolotl's Trainer writes its state last, so a checkpoint that has it was not cut off.
+    for folder in sorted(job.checkpoints.glob(f"{CHECKPOINT_PREFIX}*")):
+        state = _read_state(folder)
+        if state is not None:
+            step = int(state["global_step"])
+            seal_folder(folder, kind="checkpoint", run_id=job.run_id, step=step, now=clock.now())
+
+
+def _read_state(folder: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((folder / STATE_NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _finish(job: Job, clock: Clock) -> Ending:
+    states = [state for folder in job.checkpoints.glob(f"{CHECKPOINT_PREFIX}*") if (state := _read_state(folder))]
+    if not states:
+        raise JobFailed(f"{job.checkpoints}: axolotl left no checkpoint, so there is nothing to tell of its training")
+    state = max(states, key=lambda state: int(state["global_step"]))
+    steps, history = int(state["global_step"]), state["log_history"]
+    metrics = _record_metrics(job, history, clock)
+    result = WorkResult(steps=steps, tokens=state.get("num_input_tokens_seen") or None, metrics=metrics)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    if losses and not math.isfinite(losses[-1]):
+        note = FailureNote(kind="diverged", message=f"the loss is {losses[-1]} at step {steps}")
+        return Ending(WorkExit.DIVERGED, result.model_copy(update={"failure": note}))
+    if not job.is_main:
+        return Ending(WorkExit.DONE, result)
+    folder = adopt_final(job, logs=training_log(result, history))
+    artifact = promote_final(job, folder, step=steps, clock=clock)
+    artifacts = (*find_kept(job, last_step=steps), artifact)
+    return Ending(WorkExit.DONE, result.model_copy(update={"artifacts": artifacts}))
+
+
+def _record_metrics(job: Job, history: Iterable[Mapping[str, float]], clock: Clock) -> dict[str, float]:
+    # Axolotl tells its losses at the end only, so every line carries the time of the end.
+    reading = EvaluationReading(is_likelihood=job.train.data.format != "preference")
+    last: dict[str, float] = {}
+    for entry in history:
+        chosen: Mapping[str, float | None] = (
+            read_evaluation(entry, reading)
+            if "eval_loss" in entry
+            else {name: entry[name] for name in ("loss", "grad_norm", "learning_rate") if name in entry}
+        )
+        values = {name: value for name, value in chosen.items() if value is not None and math.isfinite(value)}
+        last |= values
+        line = {"time": clock.now().isoformat(timespec="milliseconds"), "attempt": job.attempt, "step": entry["step"]}
+        if job.is_main and values:
+            append_line(job.run_dir.metrics, json.dumps({**line, **values}).encode())
+    return last

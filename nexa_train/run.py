@@ -1,0 +1,89 @@
+"""What a job runs to train: `python -m nexa_train.run`, with the job described by its environment.
+
+Its exit status is a WorkExit; what it did is in `attempts/<n>.result.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from nexa_contracts.clock import Clock, SystemClock
+from nexa_contracts.errors import NexaError, StorageError
+from nexa_contracts.exit_codes import CommandExit, WorkExit
+from nexa_contracts.run import FailureNote, WorkResult
+from nexa_infra.storage.atomic import replace_file
+from nexa_train.backends.ending import Ending
+from nexa_train.job import Job, read_job
+from nexa_train.signals import LeaveNow, LeaveRequest
+from nexa_train.trackers import tracker_environment
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Train what the environment asks for; return the WorkExit."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        job = read_job(os.environ)
+    except NexaError as error:
+        _say(error)
+        return WorkExit.BAD_REQUEST
+    os.environ.update(tracker_environment(job, os.environ))
+    with LeaveRequest() as leave:
+        return train_job(job, leave, clock=SystemClock())
+
+
+def train_job(job: Job, leave: LeaveRequest, *, clock: Clock) -> int:
+    """Train one job with the backend its config names and record the result; return the WorkExit."""
+    try:
+        ending = _dispatch(job, leave, clock)
+        status, result = int(ending.status), ending.result
+    except NexaError as error:
+        if job.is_main:
+            _say(error)
+            status = _status(error)
+            _record(job, status, WorkResult(failure=_note(error)))
+        return _status(error)
+    except LeaveNow:
+        logger.warning("asked to leave before there was anything to save run_id=%s", job.run_id)
+        status, result = WorkExit.SAVED_AND_LEFT, WorkResult()
+    if job.is_main:
+        _record(job, status, result)
+    return status
+
+
+def _dispatch(job: Job, leave: LeaveRequest, clock: Clock) -> Ending:
+    if job.train.training.backend == "axolotl":
+        from nexa_train.backends import axolotl
+
+        return axolotl.train(job, clock=clock)
+    from nexa_train.backends import hf
+
+    return hf.train(job, clock=clock, leave=leave)
+
+
+def _record(job: Job, status: int, result: WorkResult) -> None:
+    recorded = result.model_copy(update={"exit_code": int(status)})
+    replace_file(job.run_dir.result(job.attempt), recorded.to_json().encode())
+
+
+def _status(error: NexaError) -> int:
+    return WorkExit.BAD_REQUEST if error.exit_code == CommandExit.BAD_REQUEST else CommandExit.FAILED
+
+
+def _note(error: NexaError) -> FailureNote:
+    if _status(error) == WorkExit.BAD_REQUEST:
+        kind = "bad_request"
+    else:
+        kind = "storage" if isinstance(error, StorageError) else "crash"
+    return FailureNote(kind=kind, message=error.message, evidence=(str(error),))
+
+
+def _say(error: NexaError) -> None:
+    sys.stderr.write(f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

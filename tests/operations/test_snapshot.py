@@ -1,0 +1,143 @@
+"""A snapshot is named by its content, holds what git would, and cannot be changed unseen."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from nexa_contracts.clock import SystemClock
+from nexa_contracts.errors import ConfigError, EvidenceMissing
+from nexa_infra.operations import snapshot
+from nexa_infra.operations.snapshot import read_code, unpack_snapshot, write_snapshot
+from nexa_infra.process import SystemRunner
+from nexa_infra.storage.layout import Project, Tiers
+from nexa_infra.storage.tiers import init_tiers
+
+RUNNER = SystemRunner()
+
+
+def git(root: Path, *arguments: str) -> None:
+    RUNNER.run(["git", "-C", str(root), *arguments], timeout_s=30).require_success()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "train.py").write_text("print('one')\n")
+    (folder / ".gitignore").write_text("/ignored/\n/storage/\n")
+    return folder
+
+
+@pytest.fixture
+def tiers(tmp_path: Path) -> Tiers:
+    made = Tiers(tmp_path / "scratch", tmp_path / "durable", tmp_path / "shared")
+    init_tiers(made, clock=SystemClock())
+    return made
+
+
+def test_the_digest_follows_content_and_not_time(root: Path) -> None:
+    first = read_code(root, runner=RUNNER).record.snapshot
+    (root / "train.py").touch()
+    assert read_code(root, runner=RUNNER).record.snapshot == first
+    (root / "train.py").write_text("print('two')\n")
+    assert read_code(root, runner=RUNNER).record.snapshot != first
+    (root / "train.py").write_text("print('one')\n")
+    (root / "train.py").chmod(0o755)
+    assert read_code(root, runner=RUNNER).record.snapshot != first
+
+
+def test_outside_git_the_record_says_unknown_and_not_clean(root: Path) -> None:
+    record = read_code(root, runner=RUNNER).record
+    assert (record.commit, record.is_dirty) == (None, None)
+    assert record.snapshot_files == 2
+
+
+def test_in_git_the_commit_and_every_change_are_recorded(root: Path) -> None:
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "one")
+    clean = read_code(root, runner=RUNNER).record
+    assert clean.commit is not None
+    assert clean.is_dirty is False
+    (root / "train.py").write_text("print('two')\n")
+    edited = read_code(root, runner=RUNNER).record
+    assert edited.is_dirty is True
+    (root / "new.py").write_text("x = 1\n")
+    added = read_code(root, runner=RUNNER).record
+    assert added.snapshot_files == 3
+    assert len({clean.snapshot, edited.snapshot, added.snapshot}) == 3
+    assert edited.diff_sha256 != added.diff_sha256
+
+
+def test_runs_and_ignored_files_change_nothing(root: Path) -> None:
+    git(root, "init", "-q")
+    before = read_code(root, runner=RUNNER).record
+    for name in ("runs/manifests/run_x.json", "ignored/big.bin"):
+        path = root / name
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    after = read_code(root, runner=RUNNER).record
+    assert after.snapshot == before.snapshot
+    assert after.is_dirty == before.is_dirty
+
+
+@pytest.mark.parametrize("name", [".env", "server.pem", "id_rsa", "sub/credentials-prod.json"])
+def test_secrets_are_left_out_and_named(root: Path, name: str) -> None:
+    (root / "sub").mkdir()
+    (root / name).write_text("secret")
+    record = read_code(root, runner=RUNNER).record
+    assert record.left_out == (name,)
+    assert record.snapshot_files == 2
+
+
+def test_a_link_that_leads_out_is_left_out_and_one_inside_is_kept(root: Path) -> None:
+    (root / "inside").symlink_to("train.py")
+    (root / "outside").symlink_to("/etc/hostname")
+    record = read_code(root, runner=RUNNER).record
+    assert record.left_out == ("outside",)
+    assert record.snapshot_files == 3
+
+
+def test_unpacking_gives_the_same_files(root: Path, tmp_path: Path, tiers: Tiers) -> None:
+    (root / "inside").symlink_to("train.py")
+    project = Project(tmp_path / "project")
+    state = read_code(root, runner=RUNNER)
+    folder = write_snapshot(state, project, tiers)
+    assert (folder / "train.py").read_text() == "print('one')\n"
+    assert (folder / "inside").readlink() == Path("train.py")
+    assert write_snapshot(state, project, tiers) == folder
+
+
+def test_a_damaged_snapshot_is_refused(root: Path, tmp_path: Path, tiers: Tiers) -> None:
+    state = read_code(root, runner=RUNNER)
+    write_snapshot(state, Project(tmp_path / "one"), tiers)
+    archive = tiers.snapshot(state.record.snapshot)
+    (tmp_path / "evil.py").write_text("evil")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "evil.py", "train.py")
+    with pytest.raises(EvidenceMissing, match="does not match its digest"):
+        unpack_snapshot(state.record.snapshot, Project(tmp_path / "two"), tiers)
+    assert not Project(tmp_path / "two").snapshot(state.record.snapshot).exists()
+
+
+def test_an_unknown_snapshot_is_named(tmp_path: Path, tiers: Tiers) -> None:
+    with pytest.raises(EvidenceMissing, match="is not on durable"):
+        unpack_snapshot("0" * 64, Project(tmp_path), tiers)
+
+
+def test_a_file_changed_between_reading_and_packing_is_noticed(root: Path, tmp_path: Path, tiers: Tiers) -> None:
+    state = read_code(root, runner=RUNNER)
+    (root / "train.py").write_text("print('three')\n")
+    with pytest.raises(EvidenceMissing, match="changed while it was being read"):
+        write_snapshot(state, Project(tmp_path / "project"), tiers)
+
+
+def test_a_folder_too_large_to_be_code_says_what_to_do(root: Path) -> None:
+    for number in range(snapshot.MAX_TOTAL_BYTES // snapshot.MAX_FILE_BYTES + 2):
+        with (root / f"{number}.bin").open("wb") as stream:
+            stream.truncate(snapshot.MAX_FILE_BYTES)
+    with pytest.raises(ConfigError, match=r"nexa\.yaml into the project's own folder"):
+        read_code(root, runner=RUNNER)
