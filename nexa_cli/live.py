@@ -66,10 +66,10 @@ def _draw(looks: Iterator[SubmissionView]) -> SubmissionView:
 
     started = time.monotonic()
     view = next(looks)
-    with Live(_render(view, 0.0), refresh_per_second=4, transient=False) as live:
+    with Live(render_live(view, 0.0), refresh_per_second=4, transient=False) as live:
         for view in looks:
-            live.update(_render(view, time.monotonic() - started))
-        live.update(_render(view, time.monotonic() - started))
+            live.update(render_live(view, time.monotonic() - started))
+        live.update(render_live(view, time.monotonic() - started))
     return view
 
 
@@ -110,7 +110,8 @@ def _progress_line(run: RunView) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _render(view: SubmissionView, elapsed_s: float) -> RenderableType:
+def render_live(view: SubmissionView, elapsed_s: float) -> RenderableType:
+    """Return what a terminal shows of a run or a sweep while it goes on."""
     from rich.console import Group
     from rich.text import Text
 

@@ -11,6 +11,7 @@ from nexa_contracts.errors import MissingExtra
 from nexa_infra.storage.atomic import replace_file
 
 _MAX_LABELLED = 12
+_BEST = "#d1495b"
 _LOG_SPAN = 8.0
 """Highest over lowest value from which the axis is logarithmic."""
 
@@ -32,6 +33,7 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
         StorageError: the disk is full or read-only.
     """
     try:
+        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -39,16 +41,18 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
     figure = Figure(figsize=(9, 5), dpi=130, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    drawn = [curve for curve in curves if curve.points]
-    for number, curve in enumerate(sorted(drawn, key=lambda curve: curve.is_best)):
-        label = f"best: {curve.label}" if curve.is_best else curve.label
+    # The best one first in the legend and in front of the others; these shade from dark to light in their order.
+    drawn = sorted((curve for curve in curves if curve.points), key=lambda curve: not curve.is_best)
+    shades = matplotlib.colormaps["viridis"]
+    for number, curve in enumerate(drawn):
         axes.plot(
             [step for step, _ in curve.points],
             [value for _, value in curve.points],
-            label=label if len(drawn) <= _MAX_LABELLED or curve.is_best else None,
-            color=_BEST if curve.is_best else _SHADES[number % len(_SHADES)],
-            linewidth=2.6 if curve.is_best else 1.2,
-            alpha=1.0 if curve.is_best else 0.75,
+            label=f"best: {curve.label}" if curve.is_best else (curve.label if number < _MAX_LABELLED else None),
+            color=_BEST if curve.is_best else shades(0.1 + 0.8 * number / len(drawn)),
+            linewidth=2.6 if curve.is_best else 1.3,
+            alpha=1.0 if curve.is_best else 0.85,
+            zorder=3 if curve.is_best else 2,
         )
     values = [value for curve in drawn for _, value in curve.points if value > 0]
     if values and max(values) / min(values) > _LOG_SPAN:
@@ -57,7 +61,9 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if drawn:
-        axes.legend(fontsize=8, frameon=False, loc="upper right")
+        heading = f"{_MAX_LABELLED} of {len(drawn)} runs" if len(drawn) > _MAX_LABELLED else None
+        # Beside the axes: curves fall from any corner to any other.
+        figure.legend(fontsize=8, frameon=False, loc="outside right upper", title=heading, title_fontsize=8)
     buffer = io.BytesIO()
     canvas.print_figure(buffer, format="png")
     replace_file(path, buffer.getvalue())
@@ -82,7 +88,3 @@ def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: st
         if curve.points:
             plotext.plot([step for step, _ in curve.points], [value for _, value in curve.points], label=curve.label)
     return str(plotext.build())
-
-
-_BEST = "#d1495b"
-_SHADES = ("#30638e", "#00798c", "#edae49", "#6a4c93", "#8ab17d", "#577590", "#90be6d", "#bc6c25", "#4d908e", "#a3b18a")

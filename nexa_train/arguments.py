@@ -16,6 +16,7 @@ def training_arguments(job: Job, *, use_cpu: bool, has_evaluation: bool) -> dict
     arguments: dict[str, Any] = {
         "output_dir": str(job.checkpoints),
         "run_name": job.run_id,
+        "project": job.config.name,
         "per_device_train_batch_size": training.batch_size,
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation,

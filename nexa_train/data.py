@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ COLUMNS = {"text": (), "chat": ("messages",), "preference": ("prompt", "chosen",
 """Columns a format reads besides `data.text_field`."""
 _STAMPS = "stamps.json"
 _BATCH_ROWS = 256
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def stage_dataset(tiers: Tiers, name: str) -> StagedDataset:
     staged_names = [f"{number:05d}.{manifest.format}" for number in range(len(originals))]
 
     def build(folder: Path) -> None:
-        verify_sizes = [file.sha256 for file in manifest.files]
-        for original, staged_name, expected in zip(originals, staged_names, verify_sizes, strict=True):
+        recorded = [file.sha256 for file in manifest.files]
+        for original, staged_name, expected in zip(originals, staged_names, recorded, strict=True):
             with storage_errors(original, "copying to scratch"):
                 shutil.copyfile(original, folder / staged_name)
             if hash_file(folder / staged_name) != expected:
@@ -143,6 +145,8 @@ def _check_row(row: dict[str, Any], columns: Sequence[str], kind: str, where: st
             _check_messages(value, f"{where}: {column}")
         elif not isinstance(value, str):
             raise ConfigError(f"{where}: {column}: found {_describe(value)}; allowed: a text")
+        elif _SURROGATE.search(value):  # JSON can say it, UTF-8 and tokenizers cannot
+            raise ConfigError(f"{where}: {column}: found half a surrogate pair; allowed: text that is Unicode")
 
 
 def _check_messages(value: Any, where: str) -> None:

@@ -14,7 +14,9 @@ MODULES = {
     "trackio": ("trackio",),
     "tensorboard": ("tensorboard", "tensorboardX"),
 }
-"""For each tracker the modules of which one must be installed; the first is the one to install."""
+"""For each tracker the modules of which one must be installed."""
+PACKAGES = {"mlflow": "mlflow-skinny 'sqlalchemy<3' 'alembic<2'"}
+"""What to install, where it is not the tracker's own name; the small mlflow writes to a file of the run."""
 
 
 def check_trackers(report_to: Sequence[str]) -> None:
@@ -23,11 +25,11 @@ def check_trackers(report_to: Sequence[str]) -> None:
     Raises:
         ConfigError: a package is missing.
     """
-    missing = [name for name in report_to if not any(importlib.util.find_spec(module) for module in MODULES[name])]
+    missing = [name for name in report_to if not any(map(importlib.util.find_spec, MODULES.get(name, (name,))))]
     if missing:
         raise ConfigError(
             f"report_to: {', '.join(missing)} not installed",
-            hint=f"pip install {' '.join(MODULES[name][0] for name in missing)}, or leave it out of report_to",
+            hint=f"pip install {' '.join(PACKAGES.get(name, name) for name in missing)}, or leave it out of report_to",
         )
 
 
@@ -53,6 +55,7 @@ def tracker_environment(job: Job, environment: Mapping[str, str]) -> dict[str, s
         wanted |= {
             "MLFLOW_TRACKING_URI": f"sqlite:///{job.run_dir.path / 'mlflow.db'}",
             "MLFLOW_EXPERIMENT_NAME": job.config.name,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
         }
     if "tensorboard" in job.train.report_to:
         wanted["TENSORBOARD_LOGGING_DIR"] = str(job.run_dir.path / "tensorboard")

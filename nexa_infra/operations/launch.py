@@ -7,6 +7,7 @@ file; a crash between manifests and submission leaves runs that are planned and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ from nexa_infra.storage.manifests import read_run_manifest, read_sweep_manifest,
 
 ResultT = TypeVar("ResultT")
 _ID_TRIES = 5
+_WRITERS = 16
 
 
 _Sweep = tuple[SweepConfig, RunConfig, int]
@@ -216,11 +218,20 @@ def _write(context: Context, prepared: Prepared, folder: Path, sweep: _Sweep | N
     if sweep is not None:
         record_sweep(project, _sweep_manifest(context, asked, sweep))
     record_manifests(project, render_manifests(context, prepared))
-    for member in asked.members:
-        replace_file(project.config(member.run_id), member.config.to_json().encode())
+    _write_configs(context, asked.members)
     for file in prepared.plan.files:
         create_file(folder / file.path, file.text.encode(), mode=file.mode)
     create_file(folder / "plan.json", _plan_text(prepared.plan))
+
+
+def _write_configs(context: Context, members: Sequence[Member]) -> None:
+    # Flushing is waiting, and waiting goes side by side: 1,000 members take seconds instead of a minute.
+    def write(member: Member) -> None:
+        replace_file(context.project.config(member.run_id), member.config.to_json().encode())
+
+    with ThreadPoolExecutor(min(_WRITERS, len(members))) as pool:
+        for _ in pool.map(write, members):
+            pass
 
 
 def _sweep_manifest(context: Context, asked: Asked, sweep: _Sweep) -> SweepManifest:

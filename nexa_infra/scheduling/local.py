@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from nexa_contracts.site import LocalLimits, SiteConfig
     from nexa_infra.scheduling.backend import LaunchRequest
 
+_LOOK_AFTER_S = 2.0
+"""How often who follows a log makes sure that someone still supervises."""
 LIMITS_FILE = "limits.json"
 """Beside the spec: how much of the machine the site lets its jobs use."""
 
@@ -203,9 +205,14 @@ class LocalBackend:
             return kept if kept.exists() else scratch_log(Path(job.scratch), job.run_id, attempt)
 
         with closing(LocalQueue(self._state.queue)) as queue:
+            looked_at_s = self._clock.monotonic_s()
 
             def read_progress() -> Progress:
+                nonlocal looked_at_s
                 now = _require(queue, job.run_id)
+                if self._clock.monotonic_s() - looked_at_s >= _LOOK_AFTER_S:
+                    looked_at_s = self._clock.monotonic_s()
+                    self._look_after(queue, [now.state])
                 return Progress(attempt=now.attempt, is_final=now.state.is_final)
 
             yield from read_log(find_log, read_progress, follow=follow, clock=self._clock)

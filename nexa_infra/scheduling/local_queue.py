@@ -26,7 +26,7 @@ _NEW_FIELDS = tuple(field.name for field in fields(NewJob))
 _FIELDS = tuple(field.name for field in fields(Job))
 _ADD = (
     f"INSERT INTO jobs ({', '.join(_NEW_FIELDS)}) VALUES ({', '.join('?' for _ in _NEW_FIELDS)}) "
-    "ON CONFLICT (spec, run_id) DO NOTHING"
+    "ON CONFLICT (run_dir) DO NOTHING"
 )
 _WAITING = "state IN ('PENDING', 'PREEMPTED')"
 _RUNNING = "state = 'RUNNING'"
@@ -60,16 +60,17 @@ class LocalQueue:
         self._connection.close()
 
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[int]:
-        """Add jobs in their order, all or none; return their ids. One that is there already keeps its id and state."""
+        """Add jobs in their order, all or none; return their ids.
+
+        A run that is there already, from this or another spec, keeps its id and its state: no run is run twice.
+        """
         with transaction(self._connection, self._path):
             self._connection.executemany(
                 _ADD, [[encode_field(getattr(job, name)) for name in _NEW_FIELDS] for job in jobs]
             )
             return [
-                int(
-                    self._connection.execute("SELECT job_id FROM jobs WHERE spec = ? AND run_id = ?", key).fetchone()[0]
-                )
-                for key in [(job.spec, job.run_id) for job in jobs]
+                int(self._connection.execute("SELECT job_id FROM jobs WHERE run_dir = ?", (run_dir,)).fetchone()[0])
+                for run_dir in [job.run_dir for job in jobs]
             ]
 
     def find_jobs(self, job_ids: Sequence[int]) -> dict[int, Job]:

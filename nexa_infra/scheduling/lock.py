@@ -49,13 +49,23 @@ class FileLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def is_held_by_another(self) -> bool:
-        """Whether another process has it. Looking takes a shared lock for a moment, so that two who look do not see each
-        other.
+        """Whether another process has it.
+
+        Looking takes a shared lock for a moment, so that two who look do not see each other.
         """
         if not self._try(fcntl.LOCK_SH):
             return True
         self.release()
         return False
+
+    def read_note(self) -> str:
+        """Return what was last written into the file; empty at first."""
+        return os.pread(self._descriptor, 4096, 0).decode(errors="replace")
+
+    def write_note(self, text: str) -> None:
+        """Write a short text into the file; only for whoever has the lock."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
 
     def _try(self, kind: int) -> bool:
         try:

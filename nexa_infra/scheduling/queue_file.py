@@ -12,6 +12,19 @@ from nexa_infra.storage.atomic import make_folder
 
 VERSION = 1
 _BUSY_S = 30.0
+_SURROUNDINGS = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""What is wrong around the file and not in it."""
 _SCHEMA = """
 CREATE TABLE jobs (
     job_id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,7 +38,7 @@ CREATE TABLE jobs (
     cancel_requested INTEGER NOT NULL DEFAULT 0, reason TEXT,
     boot_id TEXT, not_before_s REAL, started_s REAL, started_at TEXT,
     pid INTEGER, start_ticks INTEGER, token TEXT, gpu_ids TEXT,
-    UNIQUE (spec, run_id)
+    UNIQUE (run_dir)
 );
 CREATE INDEX jobs_by_state ON jobs (state, job_id);
 CREATE INDEX jobs_by_run ON jobs (run_id);
@@ -41,12 +54,14 @@ def queue_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite says of the file within into a StorageError that says what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise StorageError(
-            f"{path}: the local queue cannot be used: {error}",
-            hint="free space there and check who may write it, or set NEXA_STATE_DIR to another folder",
-        ) from error
     except sqlite3.DatabaseError as error:
+        # The low byte is the kind. Source: https://sqlite.org/rescode.html
+        kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if kind in _SURROUNDINGS:
+            raise StorageError(
+                f"{path}: the local queue cannot be used: {error}",
+                hint="free space there and check who may write it, or set NEXA_STATE_DIR to another folder",
+            ) from error
         raise StorageError(
             f"{path}: the local queue is damaged: {error}",
             hint=f"move it away (mv {path} {path}.damaged); ended runs are safe in their manifests, and `nexa runs` "

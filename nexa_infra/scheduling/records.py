@@ -13,11 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexa_contracts.errors import AlreadyExists, StorageError
-from nexa_contracts.states import JobState
+from nexa_contracts.states import FINAL_STATES, JobState
 from nexa_infra.scheduling.entry import Entry
 from nexa_infra.storage.atomic import create_file
 from nexa_infra.storage.journal import create_journaled
 from nexa_infra.storage.layout import RunDir
+
+_ENDED = {state.value: state for state in (*FINAL_STATES, JobState.PREEMPTED)}
+"""How an attempt may end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,10 @@ def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
     try:
         found = json.loads(path.read_bytes())
         failure = found.get("failure")
-        state = JobState(found["state"])
-        if not state.is_final and state is not JobState.PREEMPTED:
-            raise ValueError(f"{state} is not how an attempt ends")
         return Attempt(
             run_id=found["run_id"],
             number=found["number"],
-            state=state,
+            state=_ENDED[found["state"]],
             started_at=datetime.fromisoformat(found["started_at"]),
             ended_at=datetime.fromisoformat(found["ended_at"]),
             seconds=float(found["seconds"]),

@@ -14,7 +14,7 @@ from nexa_infra.process import SystemRunner
 from nexa_infra.scheduling.entry import inherit_environment
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.lock import FileLock
-from nexa_infra.scheduling.process_tree import ProcessMark, is_alive, read_environment, send_signal
+from nexa_infra.scheduling.process_tree import ProcessMark, find_process, is_alive, read_environment, send_signal
 from nexa_infra.scheduling.state_dir import StateDir
 
 _MODULE = "nexa_infra.scheduling.supervisor"
@@ -43,38 +43,46 @@ def ensure_supervisor(
     running = find_supervisor(state, queue)
     if running is not None and not _is_wanting(running, environment, needed, fresh):
         send_signal(running.pid, signal.SIGUSR1)
-    elif running is None and not needed:
-        # Two launchers may both get here; the second supervisor waits for the lock in vain and leaves.
-        _start_supervisor(state, _tell(environment, {}, needed))
-    else:
-        with FileLock(state.launch_lock) as lock:
-            # One at a time, each until its supervisor is there: the next one reads its secrets from it.
-            lock.acquire(wait_s=_REPLACE_S, clock=clock)
-            _replace_supervisor(state, queue, environment=environment, clock=clock, fresh=fresh)
+        return
+    with FileLock(state.launch_lock) as lock:
+        # One launcher at a time. Where secrets are at stake it stays until its supervisor is there, because the next
+        # launcher reads the older values from it.
+        if not lock.acquire(wait_s=_REPLACE_S if needed else 0.0, clock=clock):
+            return  # a supervisor is being started at this moment, and will find our jobs
+        running = find_supervisor(state, queue)
+        if running is None and _is_starting(lock):
+            if not needed:
+                return
+            running = _wait_for_another(None, state, queue, clock=clock)
+        if running is not None and not _is_wanting(running, environment, needed, fresh):
+            send_signal(running.pid, signal.SIGUSR1)
+            return
+        told = _tell(environment, {} if running is None else read_environment(running.pid), needed)
+        if running is not None:
+            send_signal(running.pid, signal.SIGTERM)
+        _start_supervisor(state, told, lock)
+        if needed:
+            _wait_for_another(running, state, queue, clock=clock)
 
 
-def _replace_supervisor(
-    state: StateDir,
-    queue: LocalQueue,
-    *,
-    environment: Mapping[str, str],
-    clock: Clock,
-    fresh: Collection[str],
-) -> None:
-    needed = queue.list_needed_secrets()
-    running = find_supervisor(state, queue)
-    if running is not None and not _is_wanting(running, environment, needed, fresh):
-        return  # whoever had the lock before us did it
-    held = {} if running is None else read_environment(running.pid)
-    if running is not None:
-        send_signal(running.pid, signal.SIGTERM)
-    _start_supervisor(state, _tell(environment, held, needed))
+def _is_starting(lock: FileLock) -> bool:
+    """Whether the supervisor that was started last lives; if it is not yet or no more supervising, it will look at
+    the queue once more.
+    """
+    words = lock.read_note().split()
+    return len(words) == 2 and all(word.isdecimal() for word in words) and is_alive(ProcessMark(*map(int, words)))
+
+
+def _wait_for_another(
+    than: ProcessMark | None, state: StateDir, queue: LocalQueue, *, clock: Clock
+) -> ProcessMark | None:
     deadline_s = clock.monotonic_s() + _REPLACE_S
     while clock.monotonic_s() < deadline_s:
-        now = find_supervisor(state, queue)
-        if now is not None and now != running:
-            return
+        running = find_supervisor(state, queue)
+        if running is not None and running != than:
+            return running
         clock.sleep(_POLL_S)
+    return None
 
 
 def _is_wanting(
@@ -93,9 +101,11 @@ def _tell(environment: Mapping[str, str], held: Mapping[str, str], needed: Colle
     return told
 
 
-def _start_supervisor(state: StateDir, told: Mapping[str, str]) -> None:
+def _start_supervisor(state: StateDir, told: Mapping[str, str], lock: FileLock) -> None:
     argv = (sys.executable, "-P", "-m", _MODULE, str(state.path))
-    SystemRunner().start_detached(argv, output=state.log, cwd=Path("/"), env=told)
+    pid = SystemRunner().start_detached(argv, output=state.log, cwd=Path("/"), env=told)
+    process = find_process(pid)
+    lock.write_note(f"{pid} {process.mark.start_ticks}" if process is not None else "")
 
 
 def check_secrets(

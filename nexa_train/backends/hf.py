@@ -92,6 +92,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
 
     from nexa_train.callbacks.checkpoints import CheckpointCallback
     from nexa_train.callbacks.divergence import DivergenceCallback
+    from nexa_train.callbacks.final_evaluation import FinalEvaluationCallback
     from nexa_train.callbacks.heartbeat import HeartbeatCallback
     from nexa_train.callbacks.leaving import LeaveCallback
     from nexa_train.callbacks.metrics import Meter, MetricsCallback
@@ -120,6 +121,8 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         ],
         **recipe.trainer_options,
     )
+    if recipe.eval_data is not None:
+        trainer.add_callback(FinalEvaluationCallback())
     trainer.remove_callback(PrinterCallback)
     logger.info(
         "training %s parameters of %s on %d sequences run_id=%s attempt=%d",
@@ -174,8 +177,9 @@ def _finish(session: _Session) -> Ending:
     if session.leaving.has_left:
         session.promoter.drain(DRAIN_TIMEOUT_S)  # what is left behind must be sealed, or the leaving failed
         return Ending(WorkExit.SAVED_AND_LEFT, _result(session))
-    if session.recipe.eval_data is not None and not _is_evaluated(session.trainer.state):
-        session.trainer.evaluate()
+    is_evaluated = session.metrics.evaluated_step == session.trainer.state.global_step
+    if session.recipe.eval_data is not None and not is_evaluated:
+        session.trainer.evaluate()  # nothing was left to train
     if not session.job.is_main:
         return Ending(WorkExit.DONE, _result(session))
     state = session.trainer.state
@@ -197,10 +201,6 @@ def _drain(session: _Session) -> None:
         session.promoter.drain(DRAIN_TIMEOUT_S)
     except StorageError as error:
         logger.warning("a checkpoint is not kept run_id=%s: %s", session.job.run_id, error)
-
-
-def _is_evaluated(state: Any) -> bool:
-    return any("eval_loss" in entry and entry["step"] == state.global_step for entry in state.log_history)
 
 
 def _result(session: _Session, failure: FailureNote | None = None) -> WorkResult:

@@ -38,6 +38,8 @@ class MetricsCallback(Callback):
         self.last: dict[str, float] = {}
         """Newest finite value of every metric."""
         self.tokens = 0
+        self.evaluated_step: int | None = None
+        """The step of the newest evaluation of this attempt."""
         self._job = job
         self._meter = meter
         self._clock = clock
@@ -52,7 +54,11 @@ class MetricsCallback(Callback):
 
     def on_log(self, _args: Any, state: Any, _control: Any, *, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Append a line."""
-        if logs is None or not state.is_world_process_zero:
+        if logs is None:
+            return
+        if "eval_loss" in logs:
+            self.evaluated_step = state.global_step
+        if not state.is_world_process_zero:
             return
         if "eval_loss" in logs:
             self._append(state, read_evaluation(logs, self._meter.reading))

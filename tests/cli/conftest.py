@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_process import HELLO, Cli
 
 from nexa_infra.operations.backends import state_dir as find_state_dir
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import is_alive, send_signal
 from nexa_infra.storage.layout import Project
+from tests.cli.cli_process import HELLO, Cli
 
 
 @pytest.fixture

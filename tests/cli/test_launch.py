@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_process import HELLO, Cli
 
 from nexa_contracts.run import RunManifest
 from nexa_infra.process import Completed
 from nexa_infra.storage.manifests import find_cost, read_outcome, read_run_manifest
+from tests.cli.cli_process import HELLO, Cli
 
 SECRET = "correct-horse-battery-staple"
 

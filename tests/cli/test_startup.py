@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from cli_process import Cli
 
 from nexa_infra.process import SystemRunner
+from tests.cli.cli_process import Cli
 
 HEAVY = ("torch", "transformers", "pandas", "numpy", "pyarrow", "matplotlib", "datasets", "trl")
 _PROBE = """

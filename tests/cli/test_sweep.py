@@ -7,9 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from cli_process import Cli
-
 from nexa_infra.storage.manifests import read_run_manifest
+from tests.cli.cli_process import Cli
 
 PROGRAM = """\
 import json, os, pathlib, sys

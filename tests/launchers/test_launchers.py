@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -50,9 +51,12 @@ def test_an_unknown_launcher_is_answered_with_the_known_ones() -> None:
         select_launcher("mpirun")
 
 
-def test_torchrun_starts_one_process_per_gpu_and_each_knows_its_rank() -> None:
+def test_torchrun_starts_one_process_per_gpu_and_each_knows_its_rank(tmp_path: Path) -> None:
     # The installed torchrun itself, because its options change between versions. No GPU is touched.
-    code = "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['TORCHELASTIC_RUN_ID'])"
+    code = (
+        "import os; rank, size, job = (os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'TORCHELASTIC_RUN_ID')); "
+        "open(rank, 'w').write(f'{size} {job}')"
+    )
     command = TorchrunLauncher().wrap([sys.executable, "-c", code], Resources(gpus_per_node=2), run_id=RUN_ID)
-    completed = SystemRunner().run(command, timeout_s=300).require_success()
-    assert sorted(completed.stdout.splitlines()) == [f"0 2 {RUN_ID}", f"1 2 {RUN_ID}"]
+    SystemRunner().run(command, timeout_s=300, cwd=tmp_path).require_success()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": f"2 {RUN_ID}", "1": f"2 {RUN_ID}"}

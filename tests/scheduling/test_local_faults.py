@@ -197,6 +197,16 @@ def test_a_log_is_followed_across_attempts_until_the_run_ends(machine: LocalMach
     assert list(machine.backend.logs(handle, follow=True)) == ["attempt 1", "attempt 2"]
 
 
+def test_who_follows_a_log_sees_its_end_even_if_the_supervisor_is_killed(machine: LocalMachine, tmp_path: Path) -> None:
+    code = WAITS_FOR_GO.replace("import os", "print('first', flush=True)\nimport os")
+    (handle,) = launch(machine.backend, tmp_path, make_request(tmp_path, code))
+    lines = machine.backend.logs(handle, follow=True)
+    assert next(lines) == "first"
+    machine.kill_supervisor()
+    (tmp_path / "go").touch()
+    assert list(lines) == ["went"]
+
+
 def test_a_supervisor_with_nothing_to_do_leaves(machine: LocalMachine, tmp_path: Path) -> None:
     launch(machine.backend, tmp_path, make_request(tmp_path, "print()"))
     supervisor = machine.supervisor()

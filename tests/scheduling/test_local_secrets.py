@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from local_machine import LocalMachine, wait_until
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.states import JobState
+from nexa_infra.process import SystemRunner
+from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import is_alive
 from nexa_infra.storage.layout import Project
 from nexa_infra.testing.backend import launch, make_request
@@ -69,3 +73,35 @@ def test_a_job_whose_secret_was_lost_waits_for_a_shell_that_has_it(machine: Loca
     assert "MY_TOKEN" in str(machine.job(second).reason)
     machine.environment["MY_TOKEN"] = VALUE
     assert machine.wait_for_end([second]) == [JobState.SUCCEEDED]
+
+
+def test_launchers_at_the_same_moment_all_bring_their_secrets(machine: LocalMachine, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from nexa_infra.scheduling.local import LocalBackend\n"
+        "from nexa_infra.scheduling.state_dir import StateDir\n"
+        "from nexa_infra.testing.backend import launch, make_request\n"
+        "root, name, state = Path(sys.argv[1]), sys.argv[2], StateDir(Path(sys.argv[3]))\n"
+        "request = make_request(root, f'import os; print(os.environ[{name!r}])', secrets=(name,))\n"
+        "(handle,) = launch(LocalBackend(state, environment=os.environ), root, request)\n"
+        "print(handle.job_id)"
+    )
+    runner = SystemRunner()
+    children = []
+    for number in range(3):
+        root, name = tmp_path / str(number), f"TOKEN_{number}"
+        root.mkdir()
+        argv = (sys.executable, "-c", code, str(root), name, str(machine.state.path))
+        children.append(runner.start(argv, output="pipes", env={**os.environ, name: f"value of {name}"}))
+    job_ids = [int(child.stdout.readline()) for child in children]
+    assert [child.wait(60.0) for child in children] == [0, 0, 0]
+    for child in children:
+        child.close()
+
+    def states() -> list[JobState]:
+        # Not through the backend: its states() would bring the secrets of this process, and here it has none.
+        with LocalQueue(machine.state.queue) as queue:
+            return [queue.find_jobs([job_id])[job_id].state for job_id in job_ids]
+
+    wait_until(lambda: all(state.is_final for state in states()), what="end of all three")
+    assert states() == [JobState.SUCCEEDED] * 3

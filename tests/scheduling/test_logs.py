@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexa_infra.scheduling.evidence import HIDDEN
@@ -68,6 +68,7 @@ def test_moving_the_log_while_it_is_followed_loses_nothing(tmp_path: Path) -> No
     assert list(lines) == ["two"]
 
 
+@settings(max_examples=20)  # each example is flushed to the disk three times
 @given(st.binary(max_size=2_000))
 def test_a_kept_log_without_secrets_is_the_log_to_the_byte(text: bytes) -> None:
     # A folder per example would cost more than the copy; keeping replaces.

@@ -18,7 +18,7 @@ def test_many_at_once_build_it_once(tmp_path: Path) -> None:
 
     def build(folder: Path) -> None:
         built.append(folder)
-        (folder / "data").write_text("whole")
+        write_whole(folder)
 
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: build_once(tmp_path / "cache" / "key", build), range(8)))
@@ -49,6 +49,10 @@ def test_a_killed_builder_holds_nobody_up_and_its_leftovers_go(tmp_path: Path) -
     assert child.stdout.readline() == "building\n"
     child.kill()
     child.communicate()
-    build_once(tmp_path / "key", lambda folder: (folder / "data").write_text("whole") and None)
+    build_once(tmp_path / "key", write_whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.lock"]
     assert (tmp_path / "key" / "data").read_text() == "whole"
+
+
+def write_whole(folder: Path) -> None:
+    (folder / "data").write_text("whole")

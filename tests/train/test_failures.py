@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -77,16 +76,23 @@ def test_a_wrong_request_is_never_retried_and_says_what_is_allowed(
     assert said in ran.result.failure.message
 
 
-@pytest.mark.parametrize(("factor", "said"), [("null", " is nan| is inf"), ("4", "more than 4 times its lowest")])
-def test_a_training_that_diverges_stops_before_its_checkpoint(site: Site, stack: None, factor: str, said: str) -> None:
-    wild = ("training.optimizer=sgd", "training.learning_rate=100", "training.max_grad_norm=1e9")
+@pytest.mark.parametrize(
+    ("wild", "said"),
+    [
+        (["training.learning_rate=100", "training.weight_decay=1e6", "training.divergence_factor=null"], " is nan"),
+        (["training.learning_rate=100", "training.optimizer=sgd", "training.max_grad_norm=1e9"], "more than 4 times"),
+    ],
+)
+def test_a_training_that_diverges_stops_before_its_checkpoint(
+    site: Site, stack: None, wild: list[str], said: str
+) -> None:
     every_step = ("training.lr_scheduler=constant", "checkpoints.every_steps=1", "checkpoints.keep_last=50")
-    ran = site.train(site.job(*wild, *every_step, f"training.divergence_factor={factor}"))
+    ran = site.train(site.job(*wild, *every_step))
     assert ran.status == WorkExit.DIVERGED
     failure = ran.result.failure
     assert failure is not None
     assert failure.kind == "diverged"
-    assert re.search(said, failure.message)
+    assert said in failure.message
     assert ran.checkpoints == sorted(f"checkpoint-{line['step']}" for line in ran.metrics[:-1])
     assert ran.result.artifacts == ()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexa_contracts.config import load_config
@@ -44,14 +44,6 @@ def test_one_spike_is_forgiven_and_a_lasting_rise_is_not() -> None:
     assert any(judge.judge(step, 9.0) for step in range(6, 16))
 
 
-def test_a_restored_judge_knows_the_losses_before() -> None:
-    judges = DivergenceJudge(factor=2.0), DivergenceJudge(factor=2.0)
-    for step, loss in enumerate([5.0, 1.0, 0.5]):
-        for judge in judges:
-            judge.judge(step, loss)
-    assert judges[0].judge(3, 20.0) == judges[1].judge(3, 20.0) is not None
-
-
 @given(st.floats(min_value=0, max_value=20), st.floats(min_value=0.5, max_value=8))
 def test_bits_per_byte_do_not_depend_on_the_vocabulary(loss_per_byte: float, bytes_per_token: float) -> None:
     logs = {"eval_loss": loss_per_byte * bytes_per_token, "eval_runtime": 1.0}
@@ -84,6 +76,7 @@ def test_utilisation_of_an_unknown_peak_is_unknown_not_zero() -> None:
     assert estimate_mfu(50_000, cost, peak_tflops=PEAK_TFLOPS_BF16["H100"], gpus=1) == pytest.approx(0.3032, abs=1e-4)
 
 
+@settings(max_examples=20)
 @given(st.lists(st.text(), min_size=200, max_size=200, unique=True), st.floats(min_value=0, max_value=0.5))
 def test_a_row_is_held_out_by_what_it_is_alone(texts: list[str], fraction: float) -> None:
     rows: list[dict[str, Any]] = [{"text": text} for text in texts]

@@ -1,0 +1,42 @@
+"""Curves are drawn whole or not at all, for any number of runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from nexa_eval.curves import Curve, draw_curves, render_curves
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def make_curves(count: int) -> list[Curve]:
+    return [
+        Curve(
+            f"learning_rate={10 ** (-4 + number / 5):.3g}",
+            [(step, 2 + 6 * math.exp(-step / (20 + 15 * number))) for step in range(1, 200, 5)],
+            is_best=number == 0,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 40])
+def test_a_picture_is_drawn_for_any_number_of_runs(tmp_path: Path, count: int) -> None:
+    path = draw_curves(make_curves(count), tmp_path / "new" / "curves.png", title="loss of a sweep", metric="loss")
+    assert path.read_bytes().startswith(PNG)
+    assert [entry.name for entry in path.parent.iterdir()] == ["curves.png"]
+
+
+def test_runs_without_a_value_are_left_out(tmp_path: Path) -> None:
+    curves = [Curve("nothing yet", []), *make_curves(1)]
+    assert draw_curves(curves, tmp_path / "curves.png", title="loss", metric="loss").exists()
+
+
+def test_a_terminal_gets_the_title_and_every_label() -> None:
+    text = render_curves(make_curves(3), width=80, height=20, title="loss of a sweep")
+    assert "loss of a sweep" in text
+    for curve in make_curves(3):
+        assert curve.label in text
