@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 CONSTRAINTS := requirements/constraints.txt
+ALONE := requirements/axolotl-schema.txt
 CODE := nexa_contracts nexa_infra nexa_train nexa_eval nexa_cli
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ test: $(VENV)/.installed-dev ## the whole test suite
 check: $(VENV)/.installed-dev ## lint, format, types, floors, and the generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(CODE) tests benchmarks tools
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_docs.py --check
 
@@ -55,8 +56,8 @@ $(VENV)/.installed-demo: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@tools/install.sh $(BIN) 'train,plot'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	@tools/install.sh $(BIN) 'train,plot,eval,dev'
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) $(ALONE) | $(BIN)/python
+	@tools/install.sh $(BIN) 'train,plot,eval,track,dev' $(ALONE)
 	@touch $@ $(VENV)/.installed-demo
 
 $(BIN)/python:

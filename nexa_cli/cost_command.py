@@ -96,7 +96,7 @@ def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None
 
     \b
     Example:
-      nexa cost summary --by tag:team --where created>2026-11-01
+      nexa cost summary --by tag:team --where 'created>2026-11-01'
     """
     from dataclasses import asdict
 

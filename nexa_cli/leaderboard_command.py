@@ -60,12 +60,13 @@ def command(
         _plot(context, board)
 
 
-def write_and_print(context: Context, sweep_id: str) -> None:
-    """Rank a sweep's runs, write the table and the curves, and print both."""
+def write_and_print(context: Context, sweep_id: str) -> Leaderboard:
+    """Rank a sweep's runs, write the table and the curves, print both, and return the ranking."""
     from nexa_cli.ranking import rank, write_files
 
     board = rank(context, sweep_id)
     _print(board, write_files(context, board, sweep_id))
+    return board
 
 
 def _print(board: Leaderboard, files: list[Path]) -> None:
@@ -76,6 +77,8 @@ def _print(board: Leaderboard, files: list[Path]) -> None:
         note("no run has ended")
         return
     headers, cells = render_rows(board)
+    if board.best is None:
+        note(f"no run has the metric {board.objective.metric}; see `nexa show` for those there are")
     right = [0, *range(2, len(headers))]
     print_table(headers, cells, right=right)
     for path in files:

@@ -130,15 +130,15 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     keys = list(dict.fromkeys(key for run in runs for key in run.point))
     is_wide = shutil.get_terminal_size().columns >= _WIDE
-    for column in ("trial" if runs[0].index is not None else "run", "state", *(key.rsplit(".", 1)[-1] for key in keys)):
+    for column in ("#" if runs[0].index is not None else "run", "state", *(key.rsplit(".", 1)[-1] for key in keys)):
         table.add_column(column, no_wrap=True)
     if is_wide:
         table.add_column("", no_wrap=True)
     for column in ("step", "loss", "tokens/s", "left", "cost"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for run in runs:
         progress = run.progress
         is_done = run.state is JobState.SUCCEEDED
@@ -154,7 +154,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
             "-" if loss is None else f"{loss:.3f}",
             "-" if progress.tokens_per_s is None else f"{progress.tokens_per_s:,.0f}",
             "-" if run.state.is_final else format_duration(progress.seconds_left),
-            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.4f}"),
+            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.5f}"),
         )
     return table
 
@@ -174,7 +174,7 @@ def _steps(run: RunView) -> str | None:
 
 
 def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _cost(view: SubmissionView) -> str:

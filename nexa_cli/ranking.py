@@ -65,8 +65,11 @@ def write_files(context: Context, board: Leaderboard, sweep_id: str | None) -> l
     curves = leaderboard_path(reports, now).with_name(f"curves_{sweep_id or f'{now:%Y%m%d}'}.png")
     try:
         files.append(write_leaderboard(reports, board, now=now))
+        drawn = read_curves(context.project, board)
+        if not any(curve.points for curve in drawn):
+            return files
         title = f"loss of {sweep_id}" if sweep_id is not None else "loss"
-        files.append(draw_curves(read_curves(context.project, board), curves, title=title, metric="loss"))
+        files.append(draw_curves(drawn, curves, title=title, metric="loss"))
     except MissingExtra as error:
         note(f"not written: {error}")
     return files

@@ -23,8 +23,8 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
 
     \b
     Example:
-      nexa runs --where state=FAILED --where created>2026-11-01
-      nexa runs --where eval_loss<2.5 --sort eval_loss --json
+      nexa runs --where state=FAILED --where 'created>2026-11-01'
+      nexa runs --where 'eval_loss<2.5' --sort eval_loss --json
     """
     from nexa_cli.output import note, print_json, print_table
     from nexa_cli.rows import row_cells, row_data

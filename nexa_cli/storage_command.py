@@ -30,6 +30,7 @@ def init_command(dry_run: bool, as_json: bool) -> None:
     """
     from nexa_cli.output import print_json, print_table
     from nexa_infra.operations.context import open_context
+    from nexa_infra.storage.layout import TIER_MARKER
     from nexa_infra.storage.tiers import init_tiers
 
     context = open_context()
@@ -41,8 +42,9 @@ def init_command(dry_run: bool, as_json: bool) -> None:
             {"tiers": {name: str(path) for name, path in folders.items()}, "made": list(made), "dry_run": dry_run}
         )
         return
+    missing = {name for name, path in folders.items() if not (path / TIER_MARKER).exists()}
     rows = [
-        [name, "would be checked" if dry_run else ("made" if name in made else "was there"), str(path)]
+        [name, "would be made" if name in missing else ("made" if name in made else "was there"), str(path)]
         for name, path in folders.items()
     ]
     print_table(["tier", "state", "folder"], rows)

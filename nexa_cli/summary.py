@@ -29,24 +29,25 @@ def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> N
         _print_next_for_run(view.submission)
         return
     failed = [run for run in view.runs if run.state != JobState.SUCCEEDED]
-    if len(failed) < len(view.runs):
-        _print_leaderboard(context, view)
+    ranked = _print_leaderboard(context, view) if len(failed) < len(view.runs) else []
     for run in failed:
         click.echo(f"{run.run_id}: {run.state}" + (f": {run.failure}" if run.failure else ""))
     seconds = sum(run.seconds or 0.0 for run in view.runs)
     unknown = f", and {view.unknown_costs} of unknown price" if view.unknown_costs else ""
     click.echo(f"cost: {len(view.runs)} runs, {format_duration(seconds)} of compute, "
                f"{format_usd(view.known_cost)}{unknown}")  # fmt: skip
-    _print_next_for_sweep(view, has_failures=bool(failed))
+    _print_next_for_sweep(view, ranked, has_failures=bool(failed))
 
 
-def _print_leaderboard(context: Context, view: SubmissionView) -> None:
+def _print_leaderboard(context: Context, view: SubmissionView) -> list[str]:
     from nexa_cli.leaderboard_command import write_and_print
 
     try:
-        write_and_print(context, view.submission)
+        board = write_and_print(context, view.submission)
     except NexaError as error:
         note(f"no leaderboard: {error}")
+        return []
+    return [row.run_id for row in board.rows if row.rank is not None]
 
 
 def _print_next_for_run(run_id: str) -> None:
@@ -56,14 +57,13 @@ def _print_next_for_run(run_id: str) -> None:
     click.echo("  nexa cost summary --by month")
 
 
-def _print_next_for_sweep(view: SubmissionView, *, has_failures: bool) -> None:
-    ranked = sorted(view.runs, key=lambda run: run.metrics.get("eval_loss", float("inf")))
-    best = ranked[0].run_id
+def _print_next_for_sweep(view: SubmissionView, ranked: list[str], *, has_failures: bool) -> None:
     click.echo("next:")
     if has_failures:
         click.echo(f"  nexa sweep --resume {view.submission}     run what failed or is missing")
-    click.echo(f"  nexa show {best}     the best run")
-    click.echo(f"  nexa show {best} --reproduce     run it again")
+    if ranked:
+        click.echo(f"  nexa show {ranked[0]}     the best run")
+        click.echo(f"  nexa show {ranked[0]} --reproduce     run it again")
     if len(ranked) > 1:
-        click.echo(f"  nexa compare {best} {ranked[1].run_id}")
+        click.echo(f"  nexa compare {ranked[0]} {ranked[1]}")
     click.echo("  nexa cost summary --by sweep")

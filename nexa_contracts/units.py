@@ -73,9 +73,11 @@ def format_size(size_bytes: float | None) -> str:
 
 
 def format_usd(amount: float | None) -> str:
-    """Return an amount of money for people; `unknown` when there is no price for it, never zero."""
+    """Return an amount of money for people; `unknown` when there is no price for it, and never zero for a little."""
     if amount is None:
         return "unknown"
+    if 0 < amount < 0.0001:
+        return "<0.0001 USD"
     return f"{amount:.2f} USD" if amount >= 1 else f"{amount:.4f} USD"
 
 

@@ -16,7 +16,11 @@ from typing import Any
 
 from nexa_contracts.errors import MissingExtra, StorageError
 from nexa_contracts.sweep import Objective
+from nexa_contracts.units import format_usd
 from nexa_infra.storage.atomic import replace_file
+
+_EXTRA = ("eval_bits_per_byte",)
+"""Shown beside the metric where a run has it: it compares across vocabularies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +101,19 @@ def render_rows(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return the headers and cells of the leaderboard as text."""
     keys = list(dict.fromkeys(key for row in board.rows for key in row.point))
     swept = [key.rsplit(".", 1)[-1] for key in keys]
-    headers = ["#", "run", *swept, board.objective.metric, "bits/byte", "seconds", "cost"]
+    extra = [
+        name for name in _EXTRA if name != board.objective.metric and any(name in row.metrics for row in board.rows)
+    ]
+    headers = ["#", "run", *swept, board.objective.metric, *extra, "seconds", "cost"]
     cells = [
         [
             "-" if row.rank is None else str(row.rank),
             row.run_id,
             *(_text(row.point.get(key)) for key in keys),
             "-" if row.value is None else f"{row.value:.4f}",
-            _text(row.metrics.get("eval_bits_per_byte")),
+            *(_text(row.metrics.get(name)) for name in extra),
             "-" if row.seconds is None else f"{row.seconds:.0f}",
-            "unknown" if row.total_usd is None else f"{row.total_usd:.4f} USD",
+            format_usd(row.total_usd),
         ]
         for row in board.rows
     ]

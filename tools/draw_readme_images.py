@@ -112,7 +112,7 @@ def seconds_left(losses: Sequence[dict[str, Any]], total: int) -> float | None:
         return None
     first, last = losses[0], losses[-1]
     elapsed_s = (datetime.fromisoformat(last["time"]) - datetime.fromisoformat(first["time"])).total_seconds()
-    return elapsed_s / (last["step"] - first["step"]) * (total - last["step"])
+    return float(elapsed_s / (last["step"] - first["step"]) * (total - last["step"]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ class FileLock:
         Raises:
             StorageError: it cannot be opened.
         """
+        self._path = path
         make_folder(path.parent)
         with storage_errors(path, "opening the lock"):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -57,6 +58,13 @@ class FileLock:
             return True
         self.release()
         return False
+
+    def is_in_place(self) -> bool:
+        """Whether the file we opened still lies there; a lock on a file that was removed keeps nobody out."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def read_note(self) -> str:
         """Return what was last written into the file; empty at first."""

@@ -53,10 +53,13 @@ class Supervisor:
         self._canceller = Canceller(queue, settler=self._settler, clock=clock)
         self._starter = Starter(queue, settler=self._settler, environment=environment, log=log, clock=clock)
 
-    def run(self, signals: SignalQueue) -> bool:
-        """Supervise until nothing is left for a while (return True) or a signal says to leave (False)."""
+    def run(self, signals: SignalQueue, lock: FileLock) -> bool:
+        """Supervise until nothing is left for a while (return True) or it has to leave (False).
+
+        A signal says so, or the lock was removed with the whole state folder: another supervisor may have a new one.
+        """
         idle_since_s = self._clock.monotonic_s()
-        while True:
+        while lock.is_in_place():
             self.look()
             now_s = self._clock.monotonic_s()
             if self._queue.has_unsettled():
@@ -66,6 +69,7 @@ class Supervisor:
             has_adopted = any(job.job_id not in self._children for job in self._queue.list_running())
             if signals.wait(_LOOK_AT_ADOPTED_S if has_adopted else _LOOK_S) & _LEAVING:
                 return False
+        return False
 
     def look(self) -> None:
         """Do all that is to be done now: settle what ended, pass on cancellations, start what has room."""
@@ -131,7 +135,7 @@ def _supervise(state: StateDir, signals: SignalQueue, lock: FileLock) -> int:
         with LocalQueue(state.queue) as queue:
             queue.record_supervisor(_our_mark())
             queue.forget_ended()
-            if not Supervisor(queue, environment=os.environ, log=state.log, clock=clock).run(signals):
+            if not Supervisor(queue, environment=os.environ, log=state.log, clock=clock).run(signals, lock):
                 return 0
             # A launcher adds its jobs and then looks at the lock; we give the lock back and then look at the jobs.
             # Whichever comes second sees the other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import WorkResult
 
 
@@ -12,5 +12,5 @@ from nexa_contracts.run import WorkResult
 class Ending:
     """The exit status, and what the training says of its work."""
 
-    status: WorkExit
+    status: WorkExit | CommandExit
     result: WorkResult

@@ -9,7 +9,7 @@ from typing import Any
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import StorageError
-from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import FailureNote, WorkResult
 from nexa_infra.process import SystemRunner
 from nexa_infra.storage.promoter_client import PromoterClient
@@ -20,6 +20,7 @@ from nexa_train.final_model import find_finished, find_kept, promote_final, save
 from nexa_train.job import Job
 from nexa_train.resume import STATE_NAME, StartingPoint, check_shape, find_start
 from nexa_train.signals import LeaveRequest
+from nexa_train.tokenizer import first_line
 from nexa_train.trackers import check_trackers
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ def train(job: Job, *, clock: Clock, leave: LeaveRequest) -> Ending:
         session = _open_session(job, recipe, promoter=promoter, clock=clock, leave=leave)
         start = _share(start, job)
         check_shape(start, recipe.model.config)
-        _run(session.trainer, start)
-        ending = _finish(session)
+        ending = _train_and_finish(session, start)
+    _part(job)
     return Ending(
         ending.status,
         ending.result.model_copy(update={"resumed_from": start.origin, "skipped_checkpoints": start.skipped}),
@@ -133,6 +134,31 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         job.attempt,
     )
     return _Session(job, clock, recipe, trainer, metrics, leaving, divergence, promoter)
+
+
+def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
+    import torch
+
+    try:
+        _run(session.trainer, start)
+        return _finish(session)
+    except torch.OutOfMemoryError as error:
+        training = session.job.train.training
+        message = (
+            f"the GPU's memory is too small for training.batch_size {training.batch_size} with data.block_size "
+            f"{session.job.train.data.block_size}; halve the batch and double training.gradient_accumulation, or set "
+            "training.gradient_checkpointing: true"
+        )
+        logger.exception("%s", message)
+        note = FailureNote(kind="out_of_memory", message=message, evidence=(first_line(error),))
+        return Ending(CommandExit.FAILED, _result(session, failure=note))
+
+
+def _part(job: Job) -> None:
+    if job.world_size > 1:
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
 
 
 def _share(start: StartingPoint, job: Job) -> StartingPoint:

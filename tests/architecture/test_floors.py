@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 from importlinter.cli import lint_imports
-from source_files import PACKAGES, ROOT, read_sources
+
+from tests.architecture.source_files import PACKAGES, ROOT, read_sources
 
 HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pandas", "pyarrow", "matplotlib", "plotext")
 

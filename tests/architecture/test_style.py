@@ -4,7 +4,8 @@ import ast
 import re
 
 import pytest
-from source_files import OTHERS, PACKAGES, ROOT, Source, read_sources
+
+from tests.architecture.source_files import OTHERS, PACKAGES, ROOT, Source, read_sources
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,6 @@ def _end_supervisor() -> None:
     try:
         mark = queue.find_supervisor()
         if mark is not None and is_alive(mark):
-            send_signal(mark.pid, 15)
+            send_signal(mark.pid, signal.SIGTERM)
     finally:
         queue.close()

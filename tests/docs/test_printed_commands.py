@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,11 +48,11 @@ class Reader:
         text = command.text
         for shown, real in self.ids.items():
             text = text.replace(shown, real)
-        done = self._run(["bash", "-euo", "pipefail", "-c", text])
+        done = self._run(["bash", "-c", text])
         where = f"line {command.line}: $ {text}\n{done.stdout}"
         assert done.returncode == command.status, f"exit status {done.returncode}, page says {command.status}; {where}"
         self._match_ids(command, where)
-        printed = {" ".join(line.split()) for line in done.stdout.splitlines()}
+        printed = {" ".join(line.split()) for line in self._tell(done.stdout).splitlines()}
         words = [" ".join(line.split()) for line in command.output if not re.search(r"[0-9]|…", line)]
         assert [line for line in words if line and line not in printed] == [], where
 
@@ -59,6 +60,10 @@ class Reader:
         """Run a python block."""
         done = self._run([sys.executable, "-c", text])
         assert done.returncode == 0, f"{text}\n{done.stdout}"
+
+    def _tell(self, output: str) -> str:
+        # As the pages tell where they were written.
+        return output.replace(str(self.root), "~/nexa-compute").replace(sys.prefix, "~/nexa-compute/.venv")
 
     def _match_ids(self, command: Command, where: str) -> None:
         names = " ".join(path.name for path in (self.root / "runs" / "manifests").glob("*.json"))
@@ -92,7 +97,7 @@ def reader(tmp_path: Path, state_dir: Path) -> Iterator[Reader]:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, root / name)
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=root, check=True, timeout=60)
     yield Reader(root)
     _end_supervisor()
@@ -126,6 +131,6 @@ def _end_supervisor() -> None:
     try:
         mark = queue.find_supervisor()
         if mark is not None and is_alive(mark):
-            send_signal(mark.pid, 15)
+            send_signal(mark.pid, signal.SIGTERM)
     finally:
         queue.close()

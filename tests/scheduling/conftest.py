@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine
 
 from nexa_infra.scheduling.state_dir import StateDir
+from tests.scheduling.local_machine import LocalMachine
 
 
 @pytest.fixture

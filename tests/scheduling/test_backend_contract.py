@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine
 
 from nexa_contracts.job import JobHandle
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.backend import Backend
 from nexa_infra.testing.backend import BackendContract, FakeBackend
+from tests.scheduling.local_machine import LocalMachine
 
 
 class TestFakeBackend(BackendContract):

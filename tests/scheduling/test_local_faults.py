@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine, wait_until
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import StorageError
@@ -13,7 +13,10 @@ from nexa_contracts.job import JobHandle
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import ProcessMark, end_tree, find_process, is_alive, send_signal
+from nexa_infra.storage.layout import Project
+from nexa_infra.storage.manifests import read_outcome
 from nexa_infra.testing.backend import BackendContract, launch, make_request
+from tests.scheduling.local_machine import LocalMachine, wait_until
 
 WAITS_FOR_GO = (
     "import os, pathlib, time\n"
@@ -212,6 +215,20 @@ def test_a_supervisor_with_nothing_to_do_leaves(machine: LocalMachine, tmp_path:
     supervisor = machine.supervisor()
     wait_until(lambda: not is_alive(supervisor), what="end of the idle supervisor")
     assert machine.find_supervisor() is None
+
+
+def test_a_supervisor_whose_folder_was_removed_leaves_and_its_job_ends_well(
+    machine: LocalMachine, tmp_path: Path
+) -> None:
+    handle, _ = start_waiting(machine, tmp_path)
+    supervisor = machine.supervisor()
+    shutil.rmtree(machine.state.path)
+    wait_until(lambda: not is_alive(supervisor), what="end of the supervisor")
+    (tmp_path / "go").touch()
+    outcome = Project(tmp_path).outcome(handle.name)
+    wait_until(outcome.exists, what="the outcome")
+    assert read_outcome(Project(tmp_path), handle.name).state is JobState.SUCCEEDED
+    assert machine.backend.states([handle]) == {handle: JobState.UNKNOWN}
 
 
 def test_a_thousand_waiting_trials_cost_the_supervisor_little_memory(machine: LocalMachine, tmp_path: Path) -> None:

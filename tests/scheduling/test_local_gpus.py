@@ -4,13 +4,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.resources import Resources
 from nexa_contracts.site import LocalLimits, SiteConfig
 from nexa_contracts.states import JobState
 from nexa_infra.testing.backend import launch, make_request
+from tests.scheduling.local_machine import LocalMachine
 
 SAYS_WHICH = (
     "import os, time; start = time.monotonic(); time.sleep(0.3); "

@@ -5,12 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine
 
 from nexa_contracts.resources import Resources
 from nexa_contracts.states import JobState
 from nexa_infra.storage.layout import Project
 from nexa_infra.testing.backend import launch, make_entry, make_request
+from tests.scheduling.local_machine import LocalMachine
 
 SECOND_TIME = "import os, sys; sys.exit(0 if os.environ['NEXA_ATTEMPT'] == '2' else {status})"
 

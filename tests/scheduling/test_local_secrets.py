@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from local_machine import LocalMachine, wait_until
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.states import JobState
@@ -14,6 +13,7 @@ from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import is_alive
 from nexa_infra.storage.layout import Project
 from nexa_infra.testing.backend import launch, make_request
+from tests.scheduling.local_machine import LocalMachine, wait_until
 
 VALUE = "a value that nobody may read"
 USES_IT = (

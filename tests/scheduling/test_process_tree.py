@@ -4,8 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-from local_machine import wait_until
-
 from nexa_contracts.clock import SystemClock
 from nexa_infra.process import Child, SystemRunner
 from nexa_infra.scheduling.process_tree import (
@@ -18,6 +16,7 @@ from nexa_infra.scheduling.process_tree import (
     read_boot_id,
     read_environment,
 )
+from tests.scheduling.local_machine import wait_until
 
 TOKEN = "5eed5eed5eed5eed"
 SLEEPS = "import time; time.sleep(600)"

@@ -1,0 +1,142 @@
+"""Write the README's table of figures from the files that the benchmarks wrote.
+
+`python tools/render_figures.py` writes it; `--check` changes nothing and exits 1 when the table differs. A benchmark
+without a file has no row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+HEAD = "| what | measured | machine | repeat it |\n| --- | --- | --- | --- |\n"
+
+Figures = dict[str, Any]
+Rows = Iterator[tuple[str, str]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return the exit status: 0, or 1 when `--check` finds that the table differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, say whether the table is up to date")
+    check = parser.parse_args(arguments).check
+    before = README.read_text(encoding="utf-8")
+    after = insert_table(before, render_table(RESULTS))
+    if before == after:
+        return 0
+    if check:
+        sys.stdout.write("README.md: the figures differ from benchmarks/results; run: python tools/render_figures.py\n")
+        return 1
+    README.write_text(after, encoding="utf-8")
+    sys.stdout.write("README.md: figures written\n")
+    return 0
+
+
+def insert_table(page: str, table: str) -> str:
+    """Return the page with the table between the marks.
+
+    Raises:
+        ValueError: the page does not hold both marks, in order.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md: no {BEGIN} with {END} after it")
+    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+
+
+def render_table(results: Path) -> str:
+    """Return the table of every benchmark that has a file; a line that says so when none has."""
+    rows = [row for name in _ROWS for row in _read_rows(results / f"{name}.json")]
+    return HEAD + "".join(rows) if rows else "No benchmark has been run on this checkout: `make bench`.\n"
+
+
+def _read_rows(path: Path) -> Iterator[str]:
+    if not path.exists():
+        return
+    figures: Figures = json.loads(path.read_text(encoding="utf-8"))
+    machine = figures.get("hardware", {})
+    where = f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores"
+    day = figures.get("measured_on")
+    where = f"{where}, {day}" if day else where
+    for what, measured in _ROWS[path.stem](figures):
+        yield f"| {what} | {measured} | {where} | `make bench-{path.stem}` |\n"
+
+
+def _startup(figures: Figures) -> Rows:
+    rows: dict[str, Any] = figures["cpu_seconds_of_help"]
+    ours = rows["nexa"]["cpu_s_median"]
+    others = ", ".join(
+        f"{name} {row['cpu_s_median']:.2f} s ({row['times_ours']:.1f} ×)"
+        for name, row in rows.items()
+        if name != "nexa"
+    )
+    yield "processor time of `nexa --help`", f"{ours:.2f} s; {others}" if others else f"{ours:.2f} s"
+
+
+def _index(figures: Figures) -> Rows:
+    runs = figures["runs"]
+    yield (
+        f"`nexa runs` over {runs:,} runs, newest 50, processor time",
+        f"{figures['warm_newest_50_cpu_s']:.2f} s; reading every manifest as JSON {figures['peer_scan_cpu_s']:.2f} s",
+    )
+    yield f"building that index anew from {figures['files']:,} files", f"{figures['cold_build_cpu_s']:.1f} s"
+
+
+def _promotion(figures: Figures) -> Rows:
+    for tree, result in figures["trees"].items():
+        medians = dict(result["median_s"])
+        ours = medians.pop("promote_folder")
+        others = ", ".join(
+            f"{name} {seconds:.2f} s ({result['our_speed_times_theirs'][name]:.2f} ×)"
+            for name, seconds in medians.items()
+        )
+        yield f"promoting {tree}, digests, flushes and verification included", f"{ours:.2f} s; {others}"
+
+
+def _training(figures: Figures) -> Rows:
+    start = figures["start_to_first_step"]["processor_s"]
+    yield "processor time until the first step", f"{start['ours']:.2f} s; bare Trainer {start['bare']:.2f} s"
+    step = figures["callbacks_per_step"]["processor_ms"]
+    yield (
+        "processor time of a training step",
+        f"{step['ours']:.2f} ms; bare Trainer {step['bare']:.2f} ms ({step['ratio']:.3f} ×)",
+    )
+    stall = figures["promotion_stall"]
+    yield (
+        f"training stands still while {stall['size_mib']} MiB are promoted",
+        f"{stall['stall_ratio']:.1%} of the time a copy in place takes",
+    )
+
+
+def _memory(figures: Figures) -> Rows:
+    yield (
+        f"memory while a sweep of {figures['trials']:,} trials runs",
+        f"submitting {figures['launcher_peak_mib']:.0f} MiB, supervisor {figures['supervisor_peak_mib']:.0f} MiB",
+    )
+    yield (
+        f"{figures['trials']:,} trials that do nothing",
+        f"submitted in {figures['submit_s']:.1f} s, all ended after {figures['all_ended_s']:.0f} s",
+    )
+
+
+_ROWS: dict[str, Callable[[Figures], Rows]] = {
+    "cli_startup": _startup,
+    "index_speed": _index,
+    "promotion": _promotion,
+    "training_overhead": _training,
+    "launcher_memory": _memory,
+}
+"""How the figures of each benchmark are told, by the name of its file; in the order of the table."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
