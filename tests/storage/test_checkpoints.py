@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, RUN_ID, label, make_tiers, save_checkpoint
 
 from nexa_infra.storage.checkpoints import ResumeChoice, find_resumable, rotate
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.promote import promote_folder
+from tests.storage.artifacts_made import CLOCK, RUN_ID, label, make_tiers, save_checkpoint
 
 
 @pytest.fixture

@@ -10,17 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from manifests_made import (
-    RATE,
-    START,
-    SWEEP,
-    make_cost,
-    make_failure,
-    make_manifest,
-    make_outcome,
-    make_sweep,
-    run_id_of,
-)
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.cost import CostEstimate
@@ -31,6 +20,17 @@ from nexa_infra.storage.index_update import RELIST_S
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import record_cost, record_manifest, record_manifests, record_outcome, record_sweep
 from nexa_infra.testing.clock import FakeClock
+from tests.storage.manifests_made import (
+    RATE,
+    START,
+    SWEEP,
+    make_cost,
+    make_failure,
+    make_manifest,
+    make_outcome,
+    make_sweep,
+    run_id_of,
+)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from manifests_made import make_manifest, make_outcome, run_id_of
 
 from nexa_contracts.clock import SystemClock
 from nexa_infra.storage.index import RunIndex, open_index
@@ -16,6 +15,7 @@ from nexa_infra.storage.journal import JOURNAL_NAME
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import record_manifest, record_manifests, record_outcome
 from nexa_infra.testing.clock import FakeClock
+from tests.storage.manifests_made import make_manifest, make_outcome, run_id_of
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from manifests_made import START, make_cost, make_manifest, make_outcome, make_sweep, run_id_of
 
 from nexa_contracts.errors import AlreadyExists, ConfigError, NotFound
 from nexa_contracts.run import AttemptRecord
@@ -32,6 +31,7 @@ from nexa_infra.storage.manifests import (
     record_outcome,
     record_sweep,
 )
+from tests.storage.manifests_made import START, make_cost, make_manifest, make_outcome, make_sweep, run_id_of
 
 
 @pytest.fixture

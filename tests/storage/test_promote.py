@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 from nexa_contracts.errors import AlreadyExists, ConfigError, DigestMismatch, NotFound, StorageError, TierMissing
 from nexa_infra.storage.artifacts import find_artifact
@@ -13,6 +12,7 @@ from nexa_infra.storage.layout import SEAL_NAME, Tiers
 from nexa_infra.storage.promote import ArtifactLabel, promote_folder
 from nexa_infra.storage.recovery import recover_promotions
 from nexa_infra.storage.seal import read_seal, verify_seal
+from tests.storage.artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 from nexa_contracts.errors import StorageError
 from nexa_infra.process import SystemRunner
@@ -18,6 +17,7 @@ from nexa_infra.storage.promoter import Inbox, serve
 from nexa_infra.storage.promoter_client import PromoterClient
 from nexa_infra.storage.promoter_messages import PromoterRequest, parse_answer, parse_request, render_line
 from nexa_infra.storage.seal import verify_seal
+from tests.storage.artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 PATIENCE_S = 120.0
 

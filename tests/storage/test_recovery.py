@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 from nexa_infra.storage.artifacts import find_artifact
 from nexa_infra.storage.intents import create_claim, list_intents, take_claim
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.promote import promote_folder
 from nexa_infra.storage.recovery import Recovery, recover_promotions
+from tests.storage.artifacts_made import CLOCK, RUN_ID, hidden, label, make_tiers, save_checkpoint
 
 NAME = label(40).name
 

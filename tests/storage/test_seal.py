@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, RUN_ID, make_tiers, save_checkpoint
 
 from nexa_contracts.errors import DigestMismatch, NotFound, StorageError
 from nexa_infra.storage.layout import SEAL_NAME
 from nexa_infra.storage.seal import read_seal, seal_folder, verify_seal
+from tests.storage.artifacts_made import CLOCK, RUN_ID, make_tiers, save_checkpoint
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from artifacts_made import CLOCK, make_tiers, save_checkpoint
 
 from nexa_contracts.errors import ConfigError, TierMissing
 from nexa_contracts.site import TierPaths
 from nexa_infra.storage.layout import TIER_MARKER, Tiers
 from nexa_infra.storage.tiers import check_tiers, describe_tiers, init_tiers, open_tiers, plan_tiers
+from tests.storage.artifacts_made import CLOCK, make_tiers, save_checkpoint
 
 
 def test_tiers_the_site_does_not_name_are_made_on_first_use(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests_made import SWEEP, make_cost, make_failure, make_manifest, make_outcome, run_id_of
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import ConfigError
@@ -20,6 +19,7 @@ from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import record_cost, record_manifests, record_outcome
 from nexa_infra.storage.where import FIELDS, OPERATORS, Condition, parse_where
 from nexa_infra.testing.clock import FakeClock
+from tests.storage.manifests_made import SWEEP, make_cost, make_failure, make_manifest, make_outcome, run_id_of
 
 
 @pytest.fixture(scope="module")
