@@ -36,13 +36,14 @@ format: $(VENV)/.installed-dev ## put the code into its form
 docs: $(VENV)/.installed-dev ## write the pages that come from the code
 	$(BIN)/python tools/generate_docs.py
 
-bench: bench-promotion bench-index_speed bench-training_overhead ## the figures the README quotes
+bench: bench-cli_startup bench-index_speed bench-launcher_memory bench-promotion bench-training_overhead ## the figures the README quotes
 
 bench-%: benchmarks/%.py $(VENV)/.installed-dev ## one benchmark, for example bench-promotion
 	$(BIN)/python $<
 
-fault-campaign: $(VENV)/.installed-dev ## kill and fail a promotion at every system call (long)
+fault-campaign: $(VENV)/.installed-dev ## kill and fail promotions and whole runs, again and again (long)
 	$(BIN)/python benchmarks/fault_campaign.py
+	$(BIN)/python benchmarks/kill_campaign.py
 
 clean: ## remove caches and build products; runs and storage stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

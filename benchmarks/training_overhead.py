@@ -35,6 +35,7 @@ from nexa_infra.storage.promoter_client import PromoterClient
 from nexa_infra.storage.promoter_messages import PromoterRequest
 from nexa_infra.storage.sources import ensure_source
 from nexa_infra.storage.tiers import init_tiers
+from nexa_train.callbacks.base import Callback
 from nexa_train.job import Job, read_job
 
 ROOT = Path(__file__).parents[1]
@@ -128,48 +129,15 @@ def run_to_first_step(command: list[str], environment: dict[str, str]) -> tuple[
 
 def measure_steps(environment: dict[str, str], rounds: int) -> dict[str, Any]:
     """Return the processor time of ten steps and their log with our callbacks and without, by turns in one training."""
-    from transformers.trainer_callback import PrinterCallback, TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
 
     from nexa_train.arguments import training_arguments
     from nexa_train.backends.text import prepare_text
 
     job = read_job(environment)
     recipe = prepare_text(job)
-    ours = our_callbacks(job, recipe)
-    seen: dict[str, list[float]] = {"bare": [], "ours": []}
-
-    class Switch(TrainerCallback):  # type: ignore[misc]
-        """Passes the hooks on to our callbacks in every other ten steps, and times both kinds."""
-
-        started_s = inside_s = 0.0
-        is_on = False
-
-        def pass_on(self, event: str, *values: Any, **named: Any) -> None:
-            started_s = time.process_time()
-            for callback in ours if self.is_on else []:
-                getattr(callback, event)(*values, **named)
-            self.inside_s += time.process_time() - started_s
-
-        def on_train_begin(self, *values: Any, **named: Any) -> None:
-            for callback in ours:
-                callback.on_train_begin(*values, **named)
-
-        def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-            if state.global_step % 10 == 0:
-                now_s = time.process_time()
-                if state.global_step > 20:  # the first ones warm up
-                    seen["ours" if self.is_on else "bare"].append((now_s - self.started_s) * 100)
-                self.is_on = not self.is_on
-                self.started_s = time.process_time()
-
-        def on_step_end(self, *values: Any, **named: Any) -> None:
-            self.pass_on("on_step_end", *values, **named)
-
-        def on_log(self, *values: Any, **named: Any) -> None:
-            self.pass_on("on_log", *values, **named)
-
     arguments = {**training_arguments(job, use_cpu=True, has_evaluation=False), "max_steps": 40 + 60 * rounds}
-    switch = Switch()
+    switch = Switch(our_callbacks(job, recipe))
     trainer = recipe.trainer_class(
         model=recipe.model,
         args=recipe.arguments_class(**arguments, **recipe.arguments),
@@ -179,7 +147,7 @@ def measure_steps(environment: dict[str, str], rounds: int) -> dict[str, Any]:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    compared = compare(seen)
+    compared = compare(switch.seen)
     inside_ms = switch.inside_s * 1000 / (arguments["max_steps"] / 2)
     # The second figure has no noise of other programs in it: only the time spent within our hooks.
     return {
@@ -187,6 +155,41 @@ def measure_steps(environment: dict[str, str], rounds: int) -> dict[str, Any]:
         "within_our_hooks_ms_a_step": round(inside_ms, 4),
         "ratio_by_our_hooks": round(1 + inside_ms / compared["bare"], 5),
     }
+
+
+class Switch(Callback):
+    """Passes the hooks on to our callbacks in every other ten steps, and times both kinds."""
+
+    def __init__(self, ours: list[Any]) -> None:
+        self.seen: dict[str, list[float]] = {"bare": [], "ours": []}
+        self.inside_s = 0.0
+        self._ours = ours
+        self._started_s = 0.0
+        self._is_on = False
+
+    def pass_on(self, event: str, *values: Any, **named: Any) -> None:
+        started_s = time.process_time()
+        for callback in self._ours if self._is_on else []:
+            getattr(callback, event)(*values, **named)
+        self.inside_s += time.process_time() - started_s
+
+    def on_train_begin(self, *values: Any, **named: Any) -> None:
+        for callback in self._ours:
+            callback.on_train_begin(*values, **named)
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        if state.global_step % 10 == 0:
+            now_s = time.process_time()
+            if state.global_step > 20:  # the first ones warm up
+                self.seen["ours" if self._is_on else "bare"].append((now_s - self._started_s) * 100)
+            self._is_on = not self._is_on
+            self._started_s = time.process_time()
+
+    def on_step_end(self, *values: Any, **named: Any) -> None:
+        self.pass_on("on_step_end", *values, **named)
+
+    def on_log(self, *values: Any, **named: Any) -> None:
+        self.pass_on("on_log", *values, **named)
 
 
 def our_callbacks(job: Job, recipe: Any) -> list[Any]:

@@ -105,15 +105,19 @@ def _promotion(figures: Figures) -> Rows:
 def _training(figures: Figures) -> Rows:
     start = figures["start_to_first_step"]["processor_s"]
     yield "processor time until the first step", f"{start['ours']:.2f} s; bare Trainer {start['bare']:.2f} s"
-    step = figures["callbacks_per_step"]["processor_ms"]
+    step = figures["callbacks_per_step"]
+    each = step["processor_ms_a_step"]
     yield (
         "processor time of a training step",
-        f"{step['ours']:.2f} ms; bare Trainer {step['bare']:.2f} ms ({step['ratio']:.3f} ×)",
+        f"{each['ours']:.1f} ms, of which {step['within_our_hooks_ms_a_step']:.2f} ms ours; "
+        f"bare Trainer {each['bare']:.1f} ms",
     )
     stall = figures["promotion_stall"]
+    seconds = stall["seconds"]
+    lost_s = seconds["handed over"] + seconds["lost beside the promoter"]
     yield (
-        f"training stands still while {stall['size_mib']} MiB are promoted",
-        f"{stall['stall_ratio']:.1%} of the time a copy in place takes",
+        f"time a training loses to the promotion of a checkpoint of {stall['size_mib']} MiB",
+        f"{lost_s * 1000:.1f} ms; copying it there and then {seconds['copied in place'] * 1000:.0f} ms",
     )
 
 
@@ -128,12 +132,21 @@ def _memory(figures: Figures) -> Rows:
     )
 
 
+def _kills(figures: Figures) -> Rows:
+    killed, broken = figures["killed"], len(figures["broken_promises"])
+    yield (
+        f"processes of a run killed at random moments ({', '.join(killed)})",
+        f"{sum(killed.values())} killed in {figures['rounds']} rounds; promises broken: {broken}",
+    )
+
+
 _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "cli_startup": _startup,
     "index_speed": _index,
     "promotion": _promotion,
     "training_overhead": _training,
     "launcher_memory": _memory,
+    "kill_campaign": _kills,
 }
 """How the figures of each benchmark are told, by the name of its file; in the order of the table."""
 

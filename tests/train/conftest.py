@@ -7,11 +7,11 @@ import random
 import warnings
 
 import pytest
-from training_site import Site, register, sentence, write_jsonl
 
 from nexa_contracts.clock import SystemClock
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.tiers import init_tiers
+from tests.train.training_site import Site, register, sentence, write_jsonl
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_site import Site
 
 from nexa_contracts.config import load_config, parse_override
 from nexa_contracts.errors import ConfigError
@@ -22,6 +21,7 @@ from nexa_infra.process import SystemRunner
 from nexa_infra.storage.seal import verify_seal
 from nexa_train.backends.axolotl import check_config, find_program
 from nexa_train.backends.axolotl_config import AxolotlPaths, render_axolotl
+from tests.train.training_site import Site
 
 CONFIGS = Path(__file__).parents[2] / "nexa_train" / "configs"
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_site import Site, register, write_jsonl
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.training import DataConfig
@@ -14,6 +13,7 @@ from nexa_infra.storage.datasets import dataset_paths
 from nexa_train.blocks import build_blocks
 from nexa_train.data import StagedDataset, read_rows, stage_dataset
 from nexa_train.tokenizer import END_OF_TEXT, SPECIAL_TOKENS, train_tokenizer
+from tests.train.training_site import Site, register, write_jsonl
 
 GOOD = {"role": "user", "content": "x"}
 GOOD_ROWS: dict[str, dict[str, Any]] = {

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from training_site import LeaveAfter, Site, register, write_jsonl
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.exit_codes import WorkExit
 from nexa_infra.storage.layout import SEAL_NAME, checkpoint_name
 from nexa_infra.storage.seal import seal_folder, verify_seal
+from tests.train.training_site import LeaveAfter, Site, register, write_jsonl
 
 DEADLINE_S = 240.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_site import LeaveAfter, Site
 
 from nexa_contracts.exit_codes import WorkExit
 from nexa_infra.storage.seal import verify_seal
+from tests.train.training_site import LeaveAfter, Site
 
 pytestmark = [
     pytest.mark.usefixtures("stack"),

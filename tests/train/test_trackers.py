@@ -7,11 +7,11 @@ import sqlite3
 from importlib import import_module
 
 import pytest
-from training_site import Ran, Site
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.exit_codes import WorkExit
 from nexa_train.trackers import check_trackers, tracker_environment
+from tests.train.training_site import Ran, Site
 
 DEADLINE_S = 240.0
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from training_site import LeaveAfter, Site
 
 from nexa_contracts.config import load_config
 from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.run import RunConfig
 from nexa_infra.storage.seal import verify_seal
+from tests.train.training_site import LeaveAfter, Site
 
 pytestmark = pytest.mark.usefixtures("stack")
 
