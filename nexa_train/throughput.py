@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,10 @@ PEAK_TFLOPS_BF16 = {
     "H100 NVL": 835.0,
     "H100 PCIE": 756.0,
     "H100": 989.4,
-    "H800": 989.4,
     "A100": 312.0,
     "A800": 312.0,
     "A40": 149.7,
     "A30": 165.0,
-    "A10G": 70.0,
     "A10": 125.0,
     "L40S": 362.0,
     "L40": 181.0,
@@ -33,7 +32,8 @@ PEAK_TFLOPS_BF16 = {
 
 Source: NVIDIA data sheets (B200 and GB200 NVL, H200, H100, A100, A40, A30, A10, L40S, L40, L4, RTX A6000, RTX 6000
 Ada), the GA102, AD102 and Blackwell RTX white papers (GeForce, fp32 accumulate), AMD's MI300X data sheet. Where a
-sheet names the figure with sparsity only, half of it. A10G: AWS's own figure, by its instance type page.
+sheet names the figure with sparsity only, half of it.
+The H100 to L4, GeForce and MI300X rows agree with the table of karpathy/nanochat, itself after pytorch/torchtitan.
 """
 
 
@@ -49,7 +49,8 @@ class ModelCost:
 def find_peak_tflops(gpu_name: str) -> float | None:
     """Return a GPU's dense bf16 peak in TFLOP/s; None when it is not in the table."""
     name = gpu_name.upper()
-    fitting = [part for part in PEAK_TFLOPS_BF16 if part in name]
+    # Whole words: an A10G is no A10, and an A1000 no A100.
+    fitting = [part for part in PEAK_TFLOPS_BF16 if re.search(rf"\b{re.escape(part)}\b", name)]
     return PEAK_TFLOPS_BF16[max(fitting, key=len)] if fitting else None
 
 

@@ -92,6 +92,9 @@ class Execution:
         now_kills = read_oom_kills()
         result, unreadable = self._read_result()
         said: dict[str, Any] | None = (result or {}).get("failure")
+        told_status = (result or {}).get("exit_code")
+        if returncode > 0 and told_status:
+            returncode = told_status  # torchrun answers 1 whatever status its workers ended with
         ending = Ending(
             returncode=returncode,
             leave=leave,

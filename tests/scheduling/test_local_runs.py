@@ -88,6 +88,19 @@ def test_what_the_program_says_of_its_work_is_in_the_outcome(machine: LocalMachi
     )  # fmt: skip
 
 
+def test_the_status_a_program_states_counts_where_its_starter_hides_it(machine: LocalMachine, tmp_path: Path) -> None:
+    # As under torchrun, which answers 1 whatever status its workers ended with.
+    code = (
+        "import os, pathlib; folder = pathlib.Path(os.environ['NEXA_RUN_DIR'], 'attempts'); "
+        "folder.mkdir(exist_ok=True); (folder / '1.result.json').write_text('{\"exit_code\": 65}'); raise SystemExit(1)"
+    )
+    (handle,) = launch(machine.backend, tmp_path, make_request(tmp_path, code, max_retries=3))
+    outcome = machine.outcome(tmp_path, handle)
+    assert (outcome.state, outcome.attempts) == (JobState.FAILED, 1)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "diverged"
+
+
 def test_a_result_that_cannot_be_read_is_a_failure_with_its_reason(machine: LocalMachine, tmp_path: Path) -> None:
     code = (
         "import os, pathlib; folder = pathlib.Path(os.environ['NEXA_RUN_DIR'], 'attempts'); "
