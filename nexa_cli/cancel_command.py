@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import click
 
+from nexa_contracts.exit_codes import CommandExit
+
 
 @click.command()
 @click.argument("submissions", nargs=-1, required=True, metavar="RUN|SWEEP...")
 @click.option("--dry-run", is_flag=True, help="Say what would be ended, and end nothing.")
 @click.option("--wait/--no-wait", default=True, help="Return when the runs have ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool) -> None:
+def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool) -> int:
     """End runs or sweeps: whole process trees, after they had time to save a checkpoint. Safe to repeat.
+
+    Exits with 1 when the backend does not know a run, because it was never submitted or the queue was lost.
 
     \b
     Example:
@@ -26,20 +30,26 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
 
     project = open_project()
     ended: dict[str, str] = {}
+    unknown: list[str] = []
     for text in submissions:
         name = find_submission(project, text)
         run_ids = member_ids(project, name)
         view = Watcher(project, name, run_ids, live_states()).look()
         open_ids = [run.run_id for run in view.runs if not run.state.is_final]
         if not dry_run and open_ids:
-            cancel_runs(open_ids)
-            if wait:
-                view = watch_submission(project, name, run_ids, quiet=True)
+            held = cancel_runs(open_ids)
+            unknown += [run_id for run_id in open_ids if run_id not in held]
+            open_ids = [run_id for run_id in open_ids if run_id in held]
+            if wait and open_ids:
+                view = watch_submission(project, name, open_ids, quiet=True)
         ended |= {run.run_id: str(run.state) for run in view.runs if run.run_id in open_ids}
     if as_json:
-        print_json({"dry_run": dry_run, "runs": ended})
-        return
+        print_json({"dry_run": dry_run, "runs": ended, "unknown": unknown})
+        return CommandExit.FAILED if unknown else CommandExit.DONE
     for run_id, state in ended.items():
         click.echo(f"{run_id}: " + (f"would be ended ({state})" if dry_run else state))
-    if not ended:
+    for run_id in unknown:
+        click.echo(f"{run_id}: the backend does not hold it: it was never submitted, or was lost")
+    if not ended and not unknown:
         click.echo("nothing to end: every run has ended")
+    return CommandExit.FAILED if unknown else CommandExit.DONE

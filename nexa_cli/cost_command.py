@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nexa_contracts.units import format_duration, format_usd
+from nexa_contracts.units import format_count, format_duration, format_usd
 
 
 @click.group()
@@ -126,4 +126,4 @@ def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None
         right=(1, 2, 3, 4),
     )
     known = sum(row.known_total for row in rows)
-    click.echo(f"{sum(row.runs for row in rows)} runs, {format_usd(known)} known")
+    click.echo(f"{format_count(sum(row.runs for row in rows), 'run')}, {format_usd(known)} known")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nexa_contracts.errors import NotFound
-from nexa_contracts.units import format_size
+from nexa_contracts.units import format_count, format_size
 
 
 @click.group()
@@ -160,6 +160,6 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
         verify_dataset(tiers, manifest)
         verified[manifest.label] = len(manifest.files)
         if not as_json:
-            click.echo(f"{manifest.label}: {len(manifest.files)} files as registered")
+            click.echo(f"{manifest.label}: {format_count(len(manifest.files), 'file')} as registered")
     if as_json:
         print_json({"verified": verified})

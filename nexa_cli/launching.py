@@ -10,7 +10,7 @@ import click
 from nexa_cli.output import note, print_json, print_pairs
 from nexa_contracts.exit_codes import CommandExit
 from nexa_contracts.states import JobState
-from nexa_contracts.units import format_usd
+from nexa_contracts.units import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from nexa_contracts.cost import CostEstimate
@@ -26,12 +26,13 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_data(launched) | {"plan": plan.model_dump(mode="json")})
         return
-    noun = "run" if plan.job_count == 1 else "runs"
-    click.echo(f"{plan.job_count} {noun} planned on {plan.backend}, started by {plan.launcher}; nothing was written")
+    runs = format_count(plan.job_count, "run")
+    click.echo(f"{runs} planned on {plan.backend}, started by {plan.launcher}; nothing was written")
     needs = plan.resources
     print_pairs(
         {
-            "each": f"{needs.nodes} node, {needs.cpus} cores, {needs.memory}, {needs.gpus_per_node} GPUs, "
+            "each": f"{format_count(needs.nodes, 'node')}, {format_count(needs.cpus, 'core')}, {needs.memory}, "
+            f"{format_count(needs.gpus_per_node, 'GPU')}, "
             f"at most {needs.walltime}",
             "side by side": None if plan.max_parallel is None else f"at most {plan.max_parallel}",
             "cost": describe_estimate(launched.estimate),
@@ -51,7 +52,10 @@ def describe_estimate(estimate: CostEstimate) -> str:
     rate = estimate.rate
     each = "unknown price" if rate.hourly is None else f"{rate.hourly:g} USD/{rate.unit.replace('_', ' ')}"
     bound = "unknown" if estimate.total is None else f"at most {format_usd(estimate.total)}"
-    makeup = f"{estimate.runs} × {estimate.hours_per_run:g} h × {estimate.units_per_run} {rate.resource} × {each}"
+    duration = format_duration(estimate.hours_per_run * 3600)
+    makeup = (
+        f"{estimate.runs} × {duration} × {estimate.units_per_run} {rate.resource} × {each}; each retry adds its own"
+    )
     source = f"; {rate.source}, {rate.as_of}" if rate.source and rate.as_of else ""
     return f"{bound} ({makeup}{source})"
 
@@ -66,7 +70,7 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
         if as_json:
             print_json(_as_data(launched))
         else:
-            click.echo(f"{launched.submission}: {launched.job_count} runs written, not submitted")
+            click.echo(f"{launched.submission}: {format_count(launched.job_count, 'run')} written, not submitted")
             click.echo(f"submit them: nexa sweep --resume {launched.submission}")
         return CommandExit.DONE
     if not watch:
@@ -77,9 +81,8 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
                        f"{describe_estimate(launched.estimate)}")  # fmt: skip
             click.echo(f"watch: nexa status {launched.submission} --watch; end: nexa cancel {launched.submission}")
         return CommandExit.DONE
-    from nexa_infra.operations.reconcile import settle_costs
-
     from nexa_cli.live import watch_submission
+    from nexa_infra.operations.reconcile import settle_costs
 
     try:
         view = watch_submission(context.project, launched.submission, launched.run_ids, quiet=as_json)

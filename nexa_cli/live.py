@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nexa_cli.output import printable
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration, format_usd
 from nexa_infra.operations.live import live_states
@@ -94,7 +95,7 @@ def _say_changes(view: SubmissionView, states: dict[str, JobState]) -> bool:
         if states.get(run.run_id) != run.state:
             states[run.run_id] = run.state
             changed = True
-            click.echo(f"{run.run_id}  {run.state}" + (f"  {run.failure}" if run.failure else ""))
+            click.echo(f"{run.run_id}  {run.state}" + (f"  {printable(run.failure)}" if run.failure else ""))
     return changed
 
 
@@ -134,7 +135,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
     keys = list(dict.fromkeys(key for run in runs for key in run.point))
     is_wide = shutil.get_terminal_size().columns >= _WIDE
     for column in ("#" if runs[0].index is not None else "run", "state", *(key.rsplit(".", 1)[-1] for key in keys)):
-        table.add_column(column, no_wrap=True)
+        table.add_column(Text(column), no_wrap=True)
     if is_wide:
         table.add_column("", no_wrap=True)
     for column in ("step", "loss", "tokens/s", "left", "cost"):
@@ -148,7 +149,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
         table.add_row(
             str(run.index) if run.index is not None else run.run_id,
             Text(_STATES.get(run.state, str(run.state).lower()), style=_STYLES.get(run.state, "red")),
-            *(_value(run.point.get(key)) for key in keys),
+            *(Text(_value(run.point.get(key))) for key in keys),
             *(bar if is_wide else []),
             _steps(run) or "-",
             "-" if loss is None else f"{loss:.3f}",

@@ -12,7 +12,7 @@ import sys
 import click
 
 from nexa_contracts import env
-from nexa_contracts.errors import NexaError
+from nexa_contracts.errors import ConfigError, NexaError
 from nexa_contracts.exit_codes import CommandExit
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -106,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     A person sees one line for each thing that is wrong, never a traceback: NEXA_DEBUG=1 shows it.
     """
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         status = command.main(args=arguments, prog_name="nexa", standalone_mode=False)
     except click.exceptions.Abort:
         _fail("interrupted", CommandExit.INTERRUPTED)
@@ -125,8 +126,18 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get(env.DEBUG):
             raise
+        if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
+            # A disk or a right of this machine, met where no module has more to say of it.
+            _fail(f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}", CommandExit.FAILED)
         _fail(f"internal error: {type(error).__name__}: {error}", CommandExit.FAILED, hint=f"{env.DEBUG}=1 shows where")
     sys.exit(status if isinstance(status, int) else CommandExit.DONE)
+
+
+def _check_text(arguments: list[str]) -> None:
+    # Everything that is typed may end in a manifest, which is UTF-8; Python keeps other bytes as lone surrogates.
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            raise ConfigError(f"{argument!r}: found bytes that are not UTF-8; allowed: UTF-8 text")
 
 
 def _fail(message: str, code: int, *, hint: str | None = None) -> None:

@@ -11,7 +11,7 @@ from nexa_cli.launching import describe_estimate
 from nexa_cli.output import print_pairs
 from nexa_contracts.cost import CostManifest
 from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest, RunOutcome
-from nexa_contracts.units import format_duration, format_size, format_usd
+from nexa_contracts.units import format_count, format_duration, format_size, format_usd
 from nexa_infra.operations.compare import flatten
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import read_attempts
@@ -31,7 +31,7 @@ def print_manifest(
     _section("config", dict(_config(manifest.config)))
     _section("code", _code(manifest.code))
     data: dict[str, str | None] = {
-        f"{ref.name}_v{ref.version}": f"{ref.rows} rows, {format_size(ref.size_bytes)}, {ref.manifest_sha256[:16]}"
+        ref.label: f"{ref.rows} rows, {format_size(ref.size_bytes)}, {ref.manifest_sha256[:16]}"
         for ref in manifest.datasets
     }
     _section("data", data or {"": "none registered"})
@@ -63,7 +63,7 @@ def _result(
         return
     yield "state", str(outcome.state)
     yield "ended", f"{outcome.ended_at:%Y-%m-%d %H:%M:%S} UTC"
-    yield "time", f"{format_duration(outcome.seconds)} in {outcome.attempts} attempts"
+    yield "time", f"{format_duration(outcome.seconds)} in {format_count(outcome.attempts, 'attempt')}"
     yield "steps", None if outcome.steps is None else f"{outcome.steps:,}"
     yield "tokens", None if outcome.tokens is None else f"{outcome.tokens:,}"
     for name, value in outcome.metrics.items():

@@ -10,6 +10,7 @@ from nexa_infra.storage.where import Condition
 
 LAST = "last"
 _SHOWN = 5
+_RUN_PREFIX = "run_"
 
 
 def find_run(project: Project, text: str) -> str:
@@ -52,6 +53,8 @@ def _find(project: Project, text: str, *, kind: str) -> str:
         if not path.exists():
             raise NotFound(f"{text}: no such {kind} in {project.runs}", hint="`nexa runs` lists them")
         return text
+    if not text:
+        raise ConfigError(f"found an empty name; allowed: the id of a {kind}, its beginning, or {LAST}")
     with open_index(project) as index:
         found = _find_ids(index, "" if text == LAST else text, kind=kind)
     if not found:
@@ -68,6 +71,8 @@ def _find_ids(index: RunIndex, prefix: str, *, kind: str) -> list[str]:
         return [row.sweep_id for row in index.find_sweeps() if row.sweep_id.startswith(prefix)]
     if not prefix:
         return [row.run_id for row in index.find_runs(limit=1)]
+    if not prefix.startswith(_RUN_PREFIX[: len(prefix)]):
+        return []
     # Ids are of 0-9 a-z _ -, all of which sort before ~.
     return [
         row.run_id for row in index.find_runs([Condition("run", ">=", prefix), Condition("run", "<", f"{prefix}~")])

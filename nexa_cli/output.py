@@ -23,7 +23,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right:
 
     On a terminal the last column is cut to the width; into a file or a pipe everything is printed.
     """
-    cells = [[_one_line(cell) for cell in row] for row in [list(headers), *rows]]
+    cells = [[printable(cell) for cell in row] for row in [list(headers), *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
@@ -46,7 +46,7 @@ def print_pairs(pairs: Mapping[str, str | None], *, indent: int = 0) -> None:
     shown = {name: value for name, value in pairs.items() if value is not None}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        click.echo(f"{' ' * indent}{name.ljust(width)}  {value}")
+        click.echo(f"{' ' * indent}{printable(name).ljust(width)}  {printable(value)}")
 
 
 def note(message: str) -> None:
@@ -54,6 +54,6 @@ def note(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _one_line(text: str) -> str:
-    # Names and logs can hold control characters; they must not move a terminal's cursor.
+def printable(text: str) -> str:
+    """Return a text as one line whose control characters are replaced: names and logs must not move a cursor."""
     return "".join(character if character.isprintable() else "�" for character in text)

@@ -22,6 +22,7 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
     from nexa_cli.naming import find_run
     from nexa_cli.output import print_json
     from nexa_infra.operations.context import open_context
+    from nexa_infra.operations.reconcile import settle_costs
     from nexa_infra.storage.manifests import find_cost, find_outcome, read_run_manifest
 
     context = open_context()
@@ -35,6 +36,7 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
         for line in render_reproduction(manifest, context.project, context.tiers, here=here):
             click.echo(line)
         return
+    settle_costs(context, [run_id])
     outcome, cost = find_outcome(context.project, run_id), find_cost(context.project, run_id)
     if as_json:
         parts = {"manifest": manifest, "outcome": outcome, "cost": cost}

@@ -33,6 +33,12 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     view = watch_submission(project, name, run_ids) if watch else Watcher(
         project, name, run_ids, live_states()
     ).look()  # fmt: skip
+    ended = [run.run_id for run in view.runs if run.state.is_final and not project.cost(run.run_id).exists()]
+    if ended:
+        from nexa_infra.operations.context import open_context
+        from nexa_infra.operations.reconcile import settle_costs
+
+        settle_costs(open_context(), ended)
     if as_json:
         print_json(asdict(view) | {"counts": view.counts, "is_final": view.is_final, "known_cost": view.known_cost})
     else:

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nexa_cli.output import note, print_json
+from nexa_cli.output import note, print_json, printable
 from nexa_cli.views import print_view
 from nexa_contracts.errors import NexaError
 from nexa_contracts.ids import is_sweep_id
 from nexa_contracts.states import JobState
-from nexa_contracts.units import format_duration, format_usd
+from nexa_contracts.units import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from nexa_infra.operations.context import Context
     from nexa_infra.operations.status import SubmissionView
+
+_SHOWN_EVIDENCE = 3
 
 
 def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> None:
@@ -31,10 +33,12 @@ def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> N
     failed = [run for run in view.runs if run.state != JobState.SUCCEEDED]
     ranked = _print_leaderboard(context, view) if len(failed) < len(view.runs) else []
     for run in failed:
-        click.echo(f"{run.run_id}: {run.state}" + (f": {run.failure}" if run.failure else ""))
+        click.echo(f"{run.run_id}: {run.state}" + (f": {printable(run.failure)}" if run.failure else ""))
+        for line in run.evidence[-_SHOWN_EVIDENCE:]:
+            click.echo(f"    {printable(line)}")
     seconds = sum(run.seconds or 0.0 for run in view.runs)
     unknown = f", and {view.unknown_costs} of unknown price" if view.unknown_costs else ""
-    click.echo(f"cost: {len(view.runs)} runs, {format_duration(seconds)} of compute, "
+    click.echo(f"cost: {format_count(len(view.runs), 'run')}, {format_duration(seconds)} of compute, "
                f"{format_usd(view.known_cost)}{unknown}")  # fmt: skip
     _print_next_for_sweep(view, ranked, has_failures=bool(failed))
 

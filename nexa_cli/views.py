@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nexa_cli.output import print_pairs, print_table
+from nexa_cli.output import print_pairs, print_table, printable
 from nexa_contracts.units import format_duration, format_usd
 from nexa_infra.operations.status import RunView, SubmissionView
 
@@ -39,9 +39,9 @@ def print_view(view: SubmissionView) -> None:
         click.echo(f"… and {len(view.runs) - len(shown)} more: nexa runs --where sweep={view.submission}")
     failed = [run for run in view.runs if run.failure]
     for run in failed[:_SHOWN_FAILURES]:
-        click.echo(f"{run.run_id}: {run.failure}")
+        click.echo(f"{run.run_id}: {printable(run.failure or '')}")
         for line in run.evidence:
-            click.echo(f"    {line}")
+            click.echo(f"    {printable(line)}")
     if failed:
         click.echo(f"run what is missing or failed: nexa sweep --resume {view.submission}")
 
@@ -72,7 +72,7 @@ def _print_run(run: RunView) -> None:
         indent=2,
     )
     for line in run.evidence:
-        click.echo(f"    {line}")
+        click.echo(f"    {printable(line)}")
 
 
 def _number(value: float | None) -> str:

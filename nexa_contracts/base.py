@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nexa_contracts.errors import ConfigError, UnsupportedSchema
 from nexa_contracts.ids import NAME, NAME_RULE
@@ -51,6 +51,15 @@ class Contract(Part):
 
     schema_version: int = Field(default=1, ge=1)
     """Version of the schema the file was written for; a newer one than the reader knows is refused."""
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        # `check_version` speaks first, for a file; this holds for a contract inside another, and for `--set`.
+        supported = cls.model_fields["schema_version"].default
+        if value > supported:
+            raise ValueError(f"this version of nexa-compute reads up to {supported}")
+        return value
 
     def to_json(self) -> str:
         """Return the contract as indented JSON with a final newline; equal contracts give equal text."""

@@ -64,3 +64,8 @@ class DatasetRef(Part):
     manifest_sha256: str
     rows: int | None = None
     size_bytes: int = 0
+
+    @property
+    def label(self) -> str:
+        """The name with its version, as `python_stdlib_v1`."""
+        return f"{self.name}_v{self.version}"

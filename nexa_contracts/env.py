@@ -25,6 +25,8 @@ DURABLE_DIR = "NEXA_DURABLE_DIR"
 SHARED_DIR = "NEXA_SHARED_DIR"
 RESUME_FROM = "NEXA_RESUME_FROM"
 """Run id whose checkpoints a run goes on from; empty when it starts afresh."""
+AXOLOTL = "NEXA_AXOLOTL"
+"""The axolotl program, which lives in an environment of its own; default is the first on PATH."""
 JOB_TOKEN = "NEXA_JOB_TOKEN"  # noqa: S105 - the name of a variable
 """Random mark carried by every process of a job, by which its whole tree is found when it must end."""
 

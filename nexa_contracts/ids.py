@@ -26,6 +26,12 @@ def create_stamp(now: datetime, *, entropy: str | None = None) -> str:
     return f"{now.astimezone(UTC):%Y%m%d_%H%M%S}_{suffix}"
 
 
+def stamp_time(text: str) -> datetime:
+    """Return when the stamp in a run or sweep id was made, in UTC, to the second."""
+    _, day, second, *_ = text.split("_")
+    return datetime.strptime(f"{day}{second}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+
+
 def run_id(stamp: str, *, index: int | None = None, count: int = 1000) -> str:
     """Return the id of a run, with the member's index when it belongs to a sweep of `count` members."""
     if index is None:

@@ -130,7 +130,7 @@ class CodeRecord(Part):
     snapshot_files: int
     snapshot_bytes: int
     left_out: tuple[str, ...] = ()
-    """Files too large for a snapshot."""
+    """Files not in the snapshot: too large, links that lead out of the project, or named as secrets are."""
 
 
 class GpuRecord(Part):

@@ -46,6 +46,11 @@ def parse_size_bytes(text: str) -> int:
     return int(size)
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun, as `1 run` and `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_duration(seconds: float | None) -> str:
     """Return a duration for people: `3m 20s`; `-` when it is unknown."""
     if seconds is None:

@@ -22,6 +22,8 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 30
 MAX_SHOWN = 60
 """Most characters of a found value that an error shows."""
+_LARGEST_BITS = 1024
+"""Of a whole number; a longer one is a text that lost its quotes."""
 _YAML_VERSION = (1, 2)
 _TAG = "tag:yaml.org,2002:"
 _VALUE_TAGS = frozenset(_TAG + kind for kind in ("int", "float", "bool", "null"))
@@ -160,7 +162,10 @@ class _Builder:
             self._report(node, f"the tag {node.tag} is not allowed")
             return None
         try:
-            return self._constructor.construct_object(node)
+            value = self._constructor.construct_object(node)
+            if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+                raise OverflowError  # Python itself refuses to write it out again
+            return value
         except (ValueError, OverflowError, LookupError):
             # LookupError: ruamel's answer to `!!bool maybe` and `!!int ""`.
             shown = node.value if len(node.value) <= MAX_SHOWN else node.value[: MAX_SHOWN - 3] + "..."

@@ -48,7 +48,7 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
         axes.plot(
             [step for step, _ in curve.points],
             [value for _, value in curve.points],
-            label=f"best: {curve.label}" if curve.is_best else (curve.label if number < _MAX_LABELLED else None),
+            label=_legend(curve) if curve.is_best or number < _MAX_LABELLED else None,
             color=_BEST if curve.is_best else shades(0.1 + 0.8 * number / len(drawn)),
             linewidth=2.6 if curve.is_best else 1.3,
             alpha=1.0 if curve.is_best else 0.85,
@@ -57,7 +57,7 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
     values = [value for curve in drawn for _, value in curve.points if value > 0]
     if values and max(values) / min(values) > _LOG_SPAN:
         axes.set_yscale("log")
-    axes.set(title=title, xlabel="step", ylabel=metric)
+    axes.set(title=_plain(title), xlabel="step", ylabel=_plain(metric))
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if drawn:
@@ -88,3 +88,12 @@ def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: st
         if curve.points:
             plotext.plot([step for step, _ in curve.points], [value for _, value in curve.points], label=curve.label)
     return str(plotext.build())
+
+
+def _legend(curve: Curve) -> str:
+    return _plain(f"best: {curve.label}" if curve.is_best else curve.label)
+
+
+def _plain(text: str) -> str:
+    # Between two dollar signs matplotlib reads formulas, and refuses what is none.
+    return text.replace("$", r"\$")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_TIMES = ("runtime", "samples_per_second", "steps_per_second", "num_tokens")
+_TIMES = ("runtime", "samples_per_second", "steps_per_second", "num_tokens", "_time")
 
 
 @dataclass(frozen=True, slots=True)

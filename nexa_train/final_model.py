@@ -113,7 +113,7 @@ def find_kept(job: Job, *, last_step: int) -> tuple[ArtifactRef, ...]:
 
 
 def render_yaml(config: RunConfig) -> str:
-    """Return a resolved run config as YAML that `nexa run` reads back to the same config."""
+    """Return a resolved run config as YAML that `nexa launch` reads back to the same config."""
     stream = io.StringIO()
     YAML(typ="safe", pure=True).dump(_without_nulls(config.model_dump(mode="json")), stream)
     return stream.getvalue()

@@ -84,7 +84,7 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise ConfigError(
             f"environment: {name} is not set; a training program finds its job there",
-            hint="start it with `nexa run CONFIG`",
+            hint="start it with `nexa launch FILE`",
         )
     return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nexa_contracts.dataset import DatasetManifest, DatasetRef
 from nexa_contracts.errors import NotFound
@@ -34,6 +34,28 @@ def resolve_datasets(context: Context, configs: Iterable[RunConfig], *, write: b
             verify_dataset(context.tiers, manifest)
         found[name] = describe_ref(manifest)
     return found
+
+
+def pin_dataset(config: RunConfig, found: Mapping[str, DatasetRef]) -> RunConfig:
+    """Return a config that names its dataset with the version that was found.
+
+    A version that is registered while the run waits must not reach it: its manifest says what it trains on.
+    """
+    data = config.data
+    if data is None or data.dataset not in found:
+        return config
+    return config.model_copy(update={"data": data.model_copy(update={"dataset": found[data.dataset].label})})
+
+
+def pin_newest(context: Context, config: RunConfig) -> RunConfig:
+    """Return a config that names its dataset with the newest registered version; nothing is made or checked.
+
+    Raises:
+        NotFound: no such dataset.
+    """
+    data = config.data
+    manifest = None if data is None else _resolve(context, data.dataset, write=False)
+    return config if data is None or manifest is None else pin_dataset(config, {data.dataset: describe_ref(manifest)})
 
 
 def _resolve(context: Context, name: str, *, write: bool) -> DatasetManifest | None:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from nexa_contracts.errors import NexaError
+from nexa_contracts.errors import NexaError, TierMissing
+from nexa_contracts.site import TierPaths
 from nexa_contracts.units import format_size
 from nexa_infra.operations.context import Context
 from nexa_infra.storage.index import open_index
 from nexa_infra.storage.tiers import check_tiers, describe_tiers
 
-Health = Literal["ok", "warn", "fail", "unknown"]
+Health = Literal["ok", "warn", "fail"]
 _LOW_SPACE_BYTES = 5 * 1024**3
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 _EXTRAS = {"train": _STACK, "plot": ("matplotlib", "plotext")}
@@ -23,7 +24,7 @@ _EXTRAS = {"train": _STACK, "plot": ("matplotlib", "plotext")}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found; `unknown` is a check that could not run, and is not health."""
+    """What one check found, and what to do about it."""
 
     name: str
     health: Health
@@ -34,19 +35,19 @@ class Check:
 def examine(context: Context) -> Iterator[Check]:
     """Yield the checks of this machine and project, one at a time."""
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
-    yield _program(context, "git", ["git", "--version"], needed=False)
-    yield _program(context, "gpu driver", ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], needed=False)
+    yield _program(context, "git", ["git", "--version"])
+    yield _program(context, "gpu driver", ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     for extra, modules in _EXTRAS.items():
         yield _extra(extra, modules)
     yield from _tiers(context)
     yield _index(context)
 
 
-def _program(context: Context, name: str, argv: list[str], *, needed: bool) -> Check:
+def _program(context: Context, name: str, argv: list[str]) -> Check:
     try:
         reply = context.runner.run(argv, timeout_s=10.0).require_success()
     except NexaError as error:
-        return Check(name, "fail" if needed else "warn", error.message, error.hint)
+        return Check(name, "warn", error.message, error.hint)
     return Check(name, "ok", reply.stdout.strip().replace("\n", ", "))
 
 
@@ -63,7 +64,9 @@ def _tiers(context: Context) -> Iterator[Check]:
     try:
         check_tiers(context.tiers)
     except NexaError as error:
-        yield Check("tiers", "fail", error.message, error.hint or "nexa storage init")
+        is_new = isinstance(error, TierMissing) and context.site.tiers == TierPaths()
+        found = "not made yet; the first launch makes them" if is_new else error.message
+        yield Check("tiers", "warn" if is_new else "fail", found, error.hint or "nexa storage init")
         return
     for tier in describe_tiers(context.tiers):
         low = tier.free_bytes < _LOW_SPACE_BYTES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from nexa_contracts.env import record_environment
+from nexa_contracts.env import AXOLOTL, record_environment
 from nexa_contracts.errors import ExternalError
 from nexa_contracts.run import EnvironmentRecord, GpuRecord
 from nexa_infra.process import CommandRunner
@@ -50,7 +50,7 @@ def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
     recorded = record_environment(environment)
     kept = {name: value for name, value in environment.items() if _INHERITED.fullmatch(name)}
     kept.update({name: environment[name] for name, value in recorded.items() if value == environment[name]})
-    return {name: value for name, value in sorted(kept.items()) if not name.startswith("NEXA_")}
+    return {name: value for name, value in sorted(kept.items()) if not name.startswith("NEXA_") or name == AXOLOTL}
 
 
 def user_and_host() -> str:

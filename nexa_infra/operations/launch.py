@@ -8,28 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from nexa_contracts import ids
 from nexa_contracts.config import Override, load_config
 from nexa_contracts.cost import CostEstimate
-from nexa_contracts.errors import AlreadyExists, ConfigError
+from nexa_contracts.errors import AlreadyExists
 from nexa_contracts.job import JobHandle, LaunchPlan, SubmissionRecord
-from nexa_contracts.run import ResumeRef, RunConfig
+from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import SweepConfig, SweepManifest
 from nexa_infra.operations.backends import create_backend
-from nexa_infra.operations.compare import flatten
 from nexa_infra.operations.context import Context, open_context
-from nexa_infra.operations.live import live_states
+from nexa_infra.operations.datasets import pin_dataset
+from nexa_infra.operations.live import live_states, newest_members
 from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.prepare import Asked, Prepared, prepare, render_manifests
-from nexa_infra.operations.resume import find_unfinished, require_checkpoint
+from nexa_infra.operations.resume import find_unfinished, hold_sweep, link_to_run
 from nexa_infra.operations.snapshot import unpack_snapshot, write_snapshot
 from nexa_infra.scheduling.sweep import define_sweep, load_sweep
 from nexa_infra.storage.atomic import create_file, replace_file
-from nexa_infra.storage.manifests import read_run_manifest, read_sweep_manifest, record_manifests, record_sweep
+from nexa_infra.storage.manifests import read_sweep_manifest, record_manifests, record_sweep
 
 ResultT = TypeVar("ResultT")
 _ID_TRIES = 5
@@ -93,17 +95,16 @@ def launch_training_job(  # noqa: PLR0913 - each keyword is an option of the com
     """
     context = context or open_context()
     run_config = load_run_config(config, overrides)
-    resumes = _resume_ref(context, resume, run_config) if resume is not None else None
+    resumes = link_to_run(context, resume, run_config) if resume is not None else None
 
     def build(stamp: str) -> Launched:
-        member = Member(run_id=ids.run_id(stamp), config=run_config, resumes=resumes)
+        member = Member(run_id=ids.run_id(stamp), config=run_config, resumes=resumes, snapshot=snapshot)
         asked = Asked(
             submission=member.run_id,
             sweep_id=None,
             members=[member],
             source=str(config),
             overrides={item.key: item.text for item in overrides},
-            snapshot=snapshot,
         )
         return _launch(context, asked, _How(backend, dry_run=dry_run))
 
@@ -137,6 +138,7 @@ def launch_sweep(
             source=str(path),
             overrides={item.key: item.text for item in overrides},
             max_parallel=config.max_parallel,
+            sweep=config,
         )
         how = _How(backend, dry_run=dry_run, submit=submit, sweep=(config, base, len(definition)))
         return _launch(context, asked, how)
@@ -149,7 +151,8 @@ def resume_sweep(
 ) -> Launched | None:
     """Submit the members of a sweep that are missing or failed, and no other; None when there are none.
 
-    A failed member gets a new run with the same index and point, from its newest verified checkpoint.
+    A failed member gets a new run with the same index and point, from its newest verified checkpoint. Of two calls at
+    once, the second waits, and then finds what the first has submitted.
 
     Raises:
         NotFound: no such sweep.
@@ -175,7 +178,9 @@ def resume_sweep(
         directory = context.project.run(sweep_id) / f"resume-{stamp}"
         return _launch(context, asked, _How(backend, dry_run=dry_run, directory=directory))
 
-    return _with_free_id(context, build)
+    with nullcontext() if dry_run else hold_sweep(context, sweep_id):
+        newest = max(newest_members(context.project, sweep_id).values(), default=None)
+        return _with_free_id(context, build, after=newest)
 
 
 def load_run_config(path: Path, overrides: Sequence[Override]) -> RunConfig:
@@ -191,6 +196,8 @@ def _launch(context: Context, asked: Asked, how: _How) -> Launched:
     chosen = create_backend(how.backend or context.site.backend, context)
     if not how.dry_run:
         context.require_tiers()
+        for resources in dict.fromkeys(member.config.resources for member in asked.members):
+            chosen.check_fits(resources, context.site)
     prepared = prepare(context, chosen, asked, write=not how.dry_run)
     handles: tuple[JobHandle, ...] = ()
     if not how.dry_run:
@@ -211,12 +218,12 @@ def _launch(context: Context, asked: Asked, how: _How) -> Launched:
 
 def _write(context: Context, prepared: Prepared, folder: Path, sweep: _Sweep | None) -> None:
     asked, project = prepared.asked, context.project
-    if asked.snapshot is None:
+    if any(member.snapshot is None for member in asked.members):
         write_snapshot(prepared.code, project, context.tiers)
-    else:
-        unpack_snapshot(asked.snapshot, project, context.tiers)
+    for digest in prepared.snapshots:
+        unpack_snapshot(digest, project, context.tiers)
     if sweep is not None:
-        record_sweep(project, _sweep_manifest(context, asked, sweep))
+        record_sweep(project, _sweep_manifest(context, prepared, sweep))
     record_manifests(project, render_manifests(context, prepared))
     _write_configs(context, asked.members)
     for file in prepared.plan.files:
@@ -234,14 +241,14 @@ def _write_configs(context: Context, members: Sequence[Member]) -> None:
             pass
 
 
-def _sweep_manifest(context: Context, asked: Asked, sweep: _Sweep) -> SweepManifest:
-    config, base, count = sweep
+def _sweep_manifest(context: Context, prepared: Prepared, sweep: _Sweep) -> SweepManifest:
+    asked, (config, base, count) = prepared.asked, sweep
     return SweepManifest(
         sweep_id=asked.submission,
         name=config.name,
         created_at=context.clock.now().isoformat(),
         config=config,
-        base_config=base,
+        base_config=pin_dataset(base, prepared.datasets),  # what is missing later trains on the same version
         config_source=asked.source,
         count=count,
         max_parallel=config.max_parallel,
@@ -258,31 +265,18 @@ def _record_submission(context: Context, submission: str, folder: Path, handles:
     replace_file(folder / "submission.json", record.to_json().encode())
 
 
-def _resume_ref(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
-    before = read_run_manifest(context.project, run_id)
-    if config.train is None:
-        raise ConfigError("--resume: a command of one's own has no checkpoints of ours to go on from")
-    require_checkpoint(context, run_id)
-    old = dict(flatten(before.config.model_dump(mode="json")))
-    new = dict(flatten(config.model_dump(mode="json")))
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    _refuse_other_model(changed, run_id)
-    return ResumeRef(run_id=run_id, config_changed=tuple(changed))
-
-
-def _refuse_other_model(changed: Sequence[str], run_id: str) -> None:
-    fixed = [key for key in changed if key.startswith(("model.", "lora.")) and not key.endswith("dropout")]
-    if fixed:
-        raise ConfigError(
-            f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the same model as the run gone on from"
-        )
-
-
-def _with_free_id(context: Context, build: Callable[[str], ResultT]) -> ResultT:
+def _with_free_id(context: Context, build: Callable[[str], ResultT], *, after: str | None = None) -> ResultT:
     # Two launches in one second differ by four random characters; whoever creates the manifest second tries again.
+    # Of a member's runs the one with the highest id counts, so a new one comes after them whatever the clock says.
+    earliest = None if after is None else ids.stamp_time(after) + timedelta(seconds=1)
+
+    def try_once() -> ResultT:
+        now = context.clock.now()
+        return build(ids.create_stamp(now if earliest is None else max(now, earliest)))
+
     for _ in range(_ID_TRIES - 1):
         try:
-            return build(ids.create_stamp(context.clock.now()))
+            return try_once()
         except AlreadyExists:
             continue
-    return build(ids.create_stamp(context.clock.now()))
+    return try_once()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexa_contracts import env
@@ -13,14 +13,15 @@ from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
 from nexa_contracts.errors import MissingExtra
 from nexa_contracts.job import LaunchPlan, SpecEntry
-from nexa_contracts.run import EnvironmentRecord, RunConfig, RunManifest
+from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest
+from nexa_contracts.sweep import SweepConfig
 from nexa_infra.launchers.launcher import Launcher
 from nexa_infra.launchers.registry import select_launcher
 from nexa_infra.operations.context import Context
-from nexa_infra.operations.datasets import resolve_datasets
+from nexa_infra.operations.datasets import pin_dataset, resolve_datasets
 from nexa_infra.operations.environment import job_environment, read_environment, user_and_host
 from nexa_infra.operations.members import Member, estimate_members
-from nexa_infra.operations.snapshot import CodeState, read_code
+from nexa_infra.operations.snapshot import CodeState, describe_snapshot, read_code
 from nexa_infra.policies.review import Evidence, review
 from nexa_infra.policies.verdict import Verdict
 from nexa_infra.scheduling.backend import Backend, LaunchRequest
@@ -38,16 +39,18 @@ class Asked:
     source: str
     overrides: dict[str, object]
     max_parallel: int | None = None
-    snapshot: str | None = None
-    """Digest of a recorded code snapshot to run instead of the code as it is now."""
+    sweep: SweepConfig | None = None
+    """The sweep file, when this launch records it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Everything a launch would do."""
 
     asked: Asked
     code: CodeState
+    snapshots: dict[str, CodeRecord]
+    """Of the members that run a recorded snapshot and not the code as it is now, by its digest."""
     datasets: dict[str, DatasetRef]
     environment: EnvironmentRecord
     estimate: CostEstimate
@@ -58,9 +61,12 @@ class Prepared:
 def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) -> Prepared:
     """Return a launch as a value; with `write`, built-in datasets it names are made first, and nothing else.
 
+    Its members name the version of each dataset and not only the dataset.
+
     Raises:
         ConfigError: the jobs can never run on this backend.
         NotFound, DigestMismatch: a dataset is not there, or not the one that was registered.
+        EvidenceMissing: a recorded code snapshot is not on durable.
         PolicyRefused: a policy says no.
         MissingExtra: the training stack is not installed on this machine.
     """
@@ -68,11 +74,13 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) ->
     if backend.name == "local":
         _require_stack(asked.members)
     datasets = resolve_datasets(context, configs, write=write)
+    asked = replace(asked, members=[_pin(member, datasets) for member in asked.members])
     code = read_code(context.project.root, runner=context.runner)
-    digest = asked.snapshot or code.record.snapshot
+    recorded = dict.fromkeys(member.snapshot for member in asked.members if member.snapshot is not None)
+    snapshots = {digest: describe_snapshot(digest, context.tiers, like=code.record) for digest in recorded}
     request = LaunchRequest(
         submission=asked.submission,
-        entries={member.index or 0: _entry(context, asked, member, digest) for member in asked.members},
+        entries={member.index or 0: _entry(context, asked, member, code.record) for member in asked.members},
         resources=configs[0].resources,
         launcher=choose_launcher(configs[0]).name,
         max_parallel=asked.max_parallel,
@@ -80,23 +88,28 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) ->
     plan = backend.plan(request, context.site)
     estimate = estimate_members(asked.members, context.site)
     distinct = list({config.model_dump_json(include={"secrets", "params"}): config for config in configs}.values())
-    verdict = review(
-        plan, Evidence(configs=distinct, code=code.record, estimate=estimate, environment=context.environment)
+    evidence = Evidence(
+        configs=distinct, code=code.record, estimate=estimate, environment=context.environment, sweep=asked.sweep
     )
+    verdict = review(plan, evidence)
     verdict.enforce()
     environment = read_environment(context.environment, runner=context.runner)
-    return Prepared(asked, code, datasets, environment, estimate, plan, verdict)
+    return Prepared(
+        asked=asked,
+        code=code,
+        snapshots=snapshots,
+        datasets=datasets,
+        environment=environment,
+        estimate=estimate,
+        plan=plan,
+        verdict=verdict,
+    )
 
 
 def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
     """Return the manifest of every member that has none yet."""
     now, author = context.clock.now(), user_and_host()
     asked = prepared.asked
-    code = prepared.code.record
-    if asked.snapshot is not None and asked.snapshot != code.snapshot:
-        code = code.model_copy(
-            update={"snapshot": asked.snapshot, "commit": None, "is_dirty": None, "diff_sha256": None, "branch": None}
-        )
     return [
         RunManifest(
             run_id=member.run_id,
@@ -113,8 +126,8 @@ def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
             backend=prepared.plan.backend,
             launcher=prepared.plan.launcher,
             command=_command(member),
-            code=code,
-            datasets=_datasets_of(member, prepared.datasets),
+            code=prepared.code.record if member.snapshot is None else prepared.snapshots[member.snapshot],
+            datasets=_datasets_of(member, prepared.datasets.values()),
             environment=prepared.environment,
             estimate=estimate_members([member], context.site),
             resumes=member.resumes,
@@ -124,9 +137,14 @@ def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
     ]
 
 
-def _datasets_of(member: Member, found: dict[str, DatasetRef]) -> tuple[DatasetRef, ...]:
+def _pin(member: Member, datasets: dict[str, DatasetRef]) -> Member:
+    config = pin_dataset(member.config, datasets)
+    return member if config is member.config else replace(member, config=config)
+
+
+def _datasets_of(member: Member, found: Iterable[DatasetRef]) -> tuple[DatasetRef, ...]:
     data = member.config.data
-    return () if data is None or data.dataset not in found else (found[data.dataset],)
+    return () if data is None else tuple({ref.label: ref for ref in found if ref.label == data.dataset}.values())
 
 
 def _command(member: Member) -> tuple[str, ...]:
@@ -144,9 +162,9 @@ def choose_launcher(config: RunConfig) -> Launcher:
     return select_launcher("torchrun" if several else "python")
 
 
-def _entry(context: Context, asked: Asked, member: Member, digest: str) -> SpecEntry:
+def _entry(context: Context, asked: Asked, member: Member, now: CodeRecord) -> SpecEntry:
     config, project, tiers = member.config, context.project, context.tiers
-    code = project.snapshot(digest)
+    code = project.snapshot(member.snapshot or now.snapshot)
     environment = job_environment(context.environment)
     environment |= {
         "PYTHONPATH": _search_path(code, environment.get("PYTHONPATH")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def read_progress(project: Project, run_id: str) -> Progress:
         loss = _number(record.get("loss"), loss)
         eval_loss = _number(record.get("eval_loss"), eval_loss)
         rate = _number(record.get("tokens_per_s"), rate)
-    beat = _read_object(project.heartbeat(run_id))
+    beat = read_object(project.heartbeat(run_id))
     beaten = _whole(beat.get("step"), None)
     # Whichever was written last: the heartbeat comes every few seconds, the metrics every so many steps.
     step = step if beaten is None else max(beaten, step or 0)
@@ -87,15 +87,25 @@ def read_last_records(path: Path) -> list[dict[str, Any]]:
     return [record for record in map(_parse, lines) if record is not None]
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty when there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _seconds_left(records: Sequence[dict[str, Any]], step: int | None, max_steps: int | None) -> float | None:
     # From the pace between the first and the last step in sight; an attempt before this one says nothing of the pace.
     if not records or step is None or max_steps is None:
         return None
     attempt = records[-1].get("attempt")
+    logged = (record for record in records if record.get("attempt") == attempt and "loss" in record)
     points = [
-        (int(record["step"]), datetime.fromisoformat(record["time"]))
-        for record in records
-        if record.get("attempt") == attempt and "loss" in record and "step" in record and "time" in record
+        (at_step, at)
+        for record in logged
+        if (at_step := _whole(record.get("step"), None)) is not None and (at := _moment(record.get("time"))) is not None
     ]
     if len(points) < 2 or points[-1][0] <= points[0][0]:
         return None
@@ -113,12 +123,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _moment(value: object) -> datetime | None:
+    # A person's own program may write what it likes; a time without a zone is taken as UTC.
     try:
-        record = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _whole(value: object, default: int | None) -> int | None:

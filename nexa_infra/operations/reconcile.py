@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 from nexa_infra.monitoring.costs import cost_of_run
 from nexa_infra.operations.context import Context
 from nexa_infra.storage.index import open_index
-from nexa_infra.storage.manifests import find_cost, find_outcome, mirror_manifests, read_run_manifest, record_cost
+from nexa_infra.storage.manifests import find_outcome, mirror_manifests, read_run_manifest, record_cost
 from nexa_infra.storage.where import Condition
 
 
 def settle_costs(context: Context, run_ids: Sequence[str]) -> int:
     """Write the cost of every run that has ended and has none, and mirror its manifests; return how many were written.
 
-    Safe to repeat and from several processes at once: a cost is created once.
+    Safe to repeat and from several processes at once: a cost is created once. A copy that durable did not take the last
+    time is made now.
 
     Raises:
         TierMissing, StorageError: durable is not there or cannot be written; the costs are written all the same.
     """
-    settled: list[str] = []
-    for run_id in run_ids:
-        if find_cost(context.project, run_id) is not None:
-            continue
-        outcome = find_outcome(context.project, run_id)
-        if outcome is None:
-            continue
-        manifest = read_run_manifest(context.project, run_id)
-        record_cost(context.project, cost_of_run(manifest, outcome, now=context.clock.now()))
-        settled.append(run_id)
-    if settled:
-        mirror_manifests(context.project, context.require_tiers(), settled)
-    return len(settled)
+    costed = [run_id for run_id in run_ids if context.project.cost(run_id).exists()]
+    return _settle(context, sorted(set(run_ids).difference(costed)), costed)
 
 
 def settle_ended(context: Context) -> int:
-    """Settle every run of the project that has ended and has no cost yet; return how many there were."""
+    """Settle every run of the project that has ended and has no cost yet; return how many there were.
+
+    Raises: as `settle_costs`.
+    """
     with open_index(context.project) as index:
         rows = index.find_runs([Condition("state", "!=", "none")])
-    return settle_costs(context, [row.run_id for row in rows if not row.is_costed])
+    costed = [row.run_id for row in rows if row.is_costed]
+    return _settle(context, [row.run_id for row in rows if not row.is_costed], costed)
+
+
+def _settle(context: Context, uncosted: Sequence[str], costed: Sequence[str]) -> int:
+    settled = [run_id for run_id in uncosted if _record_cost(context, run_id)]
+    lacking = [*settled, *_without_copy(context, costed)]
+    if lacking:
+        mirror_manifests(context.project, context.require_tiers(), lacking)
+    return len(settled)
+
+
+def _record_cost(context: Context, run_id: str) -> bool:
+    outcome = find_outcome(context.project, run_id)
+    if outcome is None:
+        return False
+    manifest = read_run_manifest(context.project, run_id)
+    return record_cost(context.project, cost_of_run(manifest, outcome, now=context.clock.now()))
+
+
+def _without_copy(context: Context, run_ids: Sequence[str]) -> Iterator[str]:
+    try:
+        # One listing and not a question a run: there may be 100,000, and durable may be far away.
+        copies = set(os.listdir(context.tiers.durable_manifests)) if run_ids else set()  # noqa: PTH208
+    except FileNotFoundError:
+        return  # durable is not mounted: what was settled earlier can wait for it
+    yield from (run_id for run_id in run_ids if context.project.cost(run_id).name not in copies)

@@ -19,12 +19,12 @@ def render_reproduction(manifest: RunManifest, project: Project, tiers: Tiers, *
     lines = [f"# {manifest.run_id}, launched {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.created_by}"]
     lines += [f"# {line}" for line in _differences(manifest.environment, here)]
     for ref in manifest.datasets:
-        lines.append(f"# dataset {ref.name}_v{ref.version}, manifest sha256 {ref.manifest_sha256[:16]}")
+        lines.append(f"# dataset {ref.label}, manifest sha256 {ref.manifest_sha256[:16]}")
     lines.append(f"cd {shlex.quote(str(project.root))}")
-    lines += [f"nexa data verify {shlex.quote(f'{ref.name}_v{ref.version}')}" for ref in manifest.datasets]
+    lines += [f"nexa data verify {shlex.quote(ref.label)}" for ref in manifest.datasets]
     config = _relative(project.config(manifest.run_id), project.root)
     again = ["nexa", "launch", str(config), "--code", manifest.code.snapshot]
-    again += [word for ref in manifest.datasets for word in ("--set", f"data.dataset={ref.name}_v{ref.version}")]
+    again += [word for ref in manifest.datasets for word in ("--set", f"data.dataset={ref.label}")]
     if manifest.resumes is not None:
         again += ["--resume", manifest.resumes.run_id]
     lines.append(" ".join(shlex.quote(word) for word in again))

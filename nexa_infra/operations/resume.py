@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
-from nexa_contracts.errors import ConfigError
-from nexa_contracts.run import ResumeRef, RunOutcome
+from nexa_contracts.errors import ConfigError, StorageError
+from nexa_contracts.run import ResumeRef, RunConfig, RunOutcome
 from nexa_contracts.states import JobState
 from nexa_contracts.sweep import SweepManifest
+from nexa_infra.operations.compare import flatten
 from nexa_infra.operations.context import Context
+from nexa_infra.operations.datasets import pin_newest
 from nexa_infra.operations.live import newest_members
 from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.status import LiveStates
+from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.sweep import SweepDefinition
 from nexa_infra.storage.checkpoints import list_checkpoints
 from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 
+_LOCK_NAME = ".resume.lock"
+_LOCK_WAIT_S = 120.0
 _START_AFRESH = frozenset({"diverged", "bad_request"})
 """Failures that a checkpoint would only lead to again."""
 
 
-def require_checkpoint(context: Context, run_id: str) -> None:
-    """Return if a run left any checkpoint; which of them is whole is found in the job, which reads them anyway.
+def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
+    """Return the link from a new run to the one it goes on from, with what differs between their configs.
+
+    That one must have left a checkpoint; which of them is whole is found in the job, which reads them anyway.
 
     Raises:
-        ConfigError: there is none on scratch and none on durable.
+        NotFound: there is no such run.
+        ConfigError: it has no checkpoint on scratch or durable, or another model.
     """
+    before = read_run_manifest(context.project, run_id)
+    if config.train is None:
+        raise ConfigError("--resume: a command of one's own has no checkpoints of ours to go on from")
     if not list_checkpoints(run_id, context.tiers):
         raise ConfigError(
             f"--resume {run_id}: found no checkpoint of this run on scratch or durable; launch it without --resume"
         )
+    old = dict(flatten(before.config.model_dump(mode="json")))
+    new = dict(flatten(pin_newest(context, config).model_dump(mode="json")))
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    fixed = [key for key in changed if key.startswith(("model.", "lora.")) and not key.endswith("dropout")]
+    if fixed:
+        raise ConfigError(
+            f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the same model as the run gone on from"
+        )
+    return ResumeRef(run_id=run_id, config_changed=tuple(changed))
+
+
+@contextmanager
+def hold_sweep(context: Context, sweep_id: str) -> Iterator[None]:
+    """Keep everyone else from submitting what a sweep lacks.
+
+    Raises:
+        StorageError: another process does so, and does not come to its end; or its folder cannot be written.
+    """
+    with FileLock(context.project.run(sweep_id) / _LOCK_NAME) as lock:
+        if not lock.acquire(wait_s=_LOCK_WAIT_S, clock=context.clock):
+            raise StorageError(f"{sweep_id}: another process has been resuming it for {_LOCK_WAIT_S:g} s")
+        yield
 
 
 def find_unfinished(
@@ -66,6 +100,7 @@ def _planned(context: Context, run_id: str) -> Member:
         index=manifest.index,
         point=manifest.point,
         resumes=manifest.resumes,
+        snapshot=manifest.code.snapshot,  # an edit since then must not reach it: its manifest says what it runs
         is_recorded=True,
     )
 

@@ -14,7 +14,9 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,12 +121,10 @@ def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
     if folder.is_dir():
         return folder
     archive = tiers.snapshot(digest)
-    if not archive.exists():
-        raise EvidenceMissing(f"the code snapshot {digest[:16]} is not on durable ({archive})")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder.parent))
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with _open_archive(archive, digest) as tar:
             tar.extractall(temporary, filter="data")
         names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if not _is_folder(path))
         files, _ = _read_files(temporary, names)
@@ -139,12 +139,36 @@ def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
     return folder
 
 
+def describe_snapshot(digest: str, tiers: Tiers, *, like: CodeRecord) -> CodeRecord:
+    """Return the record of a snapshot on durable; `like` when it is that one, else its commit is not known.
+
+    Raises:
+        EvidenceMissing: durable does not hold it, or it is damaged.
+    """
+    if digest == like.snapshot:
+        return like
+    with _open_archive(tiers.snapshot(digest), digest) as tar:
+        sizes = [info.size for info in tar.getmembers()]
+    return CodeRecord(snapshot=digest, snapshot_files=len(sizes), snapshot_bytes=sum(sizes))
+
+
 def create_file_once(path: Path, body: bytes) -> None:
     """Create a content-addressed file; one that is there already has the same content."""
     try:
         create_file(path, body)
     except AlreadyExists:
         return
+
+
+@contextmanager
+def _open_archive(archive: Path, digest: str) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            yield tar
+    except FileNotFoundError as error:
+        raise EvidenceMissing(f"the code snapshot {digest[:16]} is not on durable ({archive})") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise EvidenceMissing(f"{archive}: the code snapshot is damaged: {error}") from error
 
 
 def _digest(files: Sequence[SnapshotFile]) -> str:
@@ -249,7 +273,8 @@ def _split(listed: bytes) -> Iterator[str]:
 
 
 def _git(root: Path, runner: CommandRunner, *arguments: str) -> bytes:
-    done = runner.run(["git", "-C", str(root), *arguments], timeout_s=_GIT_TIMEOUT_S)
+    # Without optional locks: `git status` would write its index, and a dry run writes nothing.
+    done = runner.run(["git", "--no-optional-locks", "-C", str(root), *arguments], timeout_s=_GIT_TIMEOUT_S)
     return done.raw if done.returncode == 0 else b""
 
 

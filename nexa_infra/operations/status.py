@@ -5,15 +5,13 @@ No contract is loaded here: a screen that is redrawn every second must be cheap 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from nexa_contracts.states import JobState
-from nexa_infra.operations.progress import Progress, read_progress
+from nexa_infra.operations.progress import Progress, read_object, read_progress
 from nexa_infra.storage.layout import Project
 
 LiveStates = Callable[[Sequence[str]], Mapping[str, "LiveState"]]
@@ -166,12 +164,3 @@ def cost_so_far(manifest: Mapping[str, Any], seconds: float) -> float | None:
     hourly = (estimate.get("rate") or {}).get("hourly")
     units = estimate.get("units_per_run")
     return None if hourly is None or units is None else float(hourly) * int(units) * seconds / 3600
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty when there is no such file."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

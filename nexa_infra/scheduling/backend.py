@@ -53,6 +53,15 @@ class Backend(Protocol):
         """
         ...
 
+    def check_fits(self, resources: Resources, site: SiteConfig) -> None:
+        """Return if a job of this size can ever run here; asked before anything of a launch is written.
+
+        Raises:
+            ConfigError: it cannot; the message says what it asks for and what there is.
+            ExternalError: whoever knows what there is does not answer.
+        """
+        ...
+
     def submit(self, plan: LaunchPlan, directory: Path) -> tuple[JobHandle, ...]:
         """Hand over a plan whose files already stand in `directory`, and return a handle per run.
 

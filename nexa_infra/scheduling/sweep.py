@@ -126,7 +126,8 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
         base_overrides = []
     config = parse_config(document, SweepConfig, overrides=mine)
     if config.run is not None:
-        base = config.run
+        is_named = "name" in config.run.model_fields_set
+        base = config.run if is_named else config.run.model_copy(update={"name": config.name})
     else:
         base = load_config(path.parent / str(config.base), RunConfig, overrides=base_overrides)
     definition = define_sweep(config, source=str(path))

@@ -181,4 +181,4 @@ def _not_found(name: str, versions: dict[str, list[int]]) -> NotFound:
     nearest = f"; did you mean {close[0]}?" if close else ""
     known = [f"{known} (v{numbers[-1]})" for known, numbers in sorted(versions.items())]
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return NotFound(f"dataset {name}: not registered{nearest} known: {shown}")
+    return NotFound(f"dataset {name}: not registered;{nearest} known: {shown}")

@@ -56,7 +56,7 @@ class Tiers:
         if missing:
             raise ConfigError(
                 f"environment: {', '.join(missing)} not set; a job's program finds its tiers there",
-                hint="start it through `nexa run`, or set the variables to the tiers' folders",
+                hint="start it through `nexa launch`, or set the variables to the tiers' folders",
             )
         return cls(*(Path(environment[name]) for name in names))
 

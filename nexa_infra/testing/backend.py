@@ -52,10 +52,14 @@ class FakeBackend:
         job.lines.extend(lines)
         job.state = state
 
-    def plan(self, request: LaunchRequest, site: SiteConfig) -> LaunchPlan:  # noqa: ARG002 - the protocol's
+    def check_fits(self, resources: Resources, site: SiteConfig) -> None:  # noqa: ARG002 - the protocol's
+        """Take any job of one node."""
+        if resources.nodes != 1:
+            raise ConfigError(f"resources.nodes: found {resources.nodes}; allowed: 1")
+
+    def plan(self, request: LaunchRequest, site: SiteConfig) -> LaunchPlan:
         """Return the plan: its spec and nothing else."""
-        if request.resources.nodes != 1:
-            raise ConfigError(f"resources.nodes: found {request.resources.nodes}; allowed: 1")
+        self.check_fits(request.resources, site)
         return LaunchPlan(
             backend=self.name,
             launcher=request.launcher,

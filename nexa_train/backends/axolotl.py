@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nexa_contracts import env
 from nexa_contracts.base import digest_json
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ConfigError, JobFailed
@@ -34,7 +35,7 @@ from nexa_train.resume import STATE_NAME, StartingPoint, find_start
 
 logger = logging.getLogger(__name__)
 
-PROGRAM = "NEXA_AXOLOTL"
+PROGRAM = env.AXOLOTL
 """Path of the `axolotl` program."""
 CHECK_TIMEOUT_S = 300.0
 LEAVE_TIMEOUT_S = 20.0

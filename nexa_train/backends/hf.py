@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 3600.0
 """Most that is waited for the promoter at the end; the walltime ends the job before."""
 
+_NO_RESULT = frozenset({"learning_rate", "grad_norm"})
+"""Of the last step, and nothing that a run has achieved."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Session:
@@ -231,7 +234,7 @@ def _drain(session: _Session) -> None:
 
 def _result(session: _Session, failure: FailureNote | None = None) -> WorkResult:
     metrics, steps = session.metrics, session.trainer.state.global_step
-    values = dict(metrics.last)
+    values = {name: value for name, value in metrics.last.items() if name not in _NO_RESULT}
     for name, value in (("tokens_per_s", metrics.tokens_per_s), ("mfu", metrics.mfu)):
         if value is not None:
             values[name] = value

@@ -119,6 +119,7 @@ def test_each_member_knows_its_sweep_and_point(cli: Cli) -> None:
     assert manifest.sweep_id == written["submission"]
     assert manifest.point == {"params.x": 7}
     assert manifest.config.params == {"x": 7}
+    assert manifest.name == "grid"  # the run written into the sweep has no name of its own
 
 
 def test_a_wrong_axis_is_one_line_with_its_place(cli: Cli) -> None:

@@ -225,3 +225,12 @@ def test_the_model_at_a_key_path_is_found_through_mappings_and_options() -> None
     assert find_model(SweepConfig, ("axes",)) is None
     assert find_model(RunConfig, ("params", "x")) is None
     assert find_model(RunConfig, ("nothing", "here")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "override"), [(COMMAND, "schema_version=2"), (SWEEP + "name: s\n", "run.schema_version=2")]
+)
+def test_an_override_cannot_make_a_record_that_this_version_does_not_read(text: str, override: str) -> None:
+    schema: type[Contract] = RunConfig if text is COMMAND else SweepConfig
+    wrong = [line for line in error_of(text, override, schema=schema) if "schema_version" in line]
+    assert wrong == [f"--set {override}: {override[:-2]}: found 2; this version of nexa-compute reads up to 1"]

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from printed_page import Command, File, Program, find_stamps, read_steps
 
 from nexa_infra.operations.backends import state_dir as find_state_dir
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import is_alive, send_signal
+from tests.docs.printed_page import Command, File, Program, find_stamps, read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md")), ROOT / "docs" / "operations.md"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nexa_contracts.cost import CostEstimate, Rate
@@ -9,6 +11,7 @@ from nexa_contracts.errors import PolicyRefused
 from nexa_contracts.job import LaunchPlan, PlannedFile
 from nexa_contracts.resources import Resources
 from nexa_contracts.run import CodeRecord, RunConfig
+from nexa_contracts.sweep import Axis, SweepConfig
 from nexa_infra.policies.review import Evidence, review
 
 
@@ -62,6 +65,38 @@ def test_a_parameter_that_looks_like_a_credential_is_refused() -> None:
     config = RunConfig(command=("true",), params={"api_key": "x"})
     with pytest.raises(PolicyRefused, match=r"params\.api_key"):
         review(plan(), evidence(config)).enforce()
+
+
+SECRET = "hf_" + "a" * 30
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (RunConfig(command=("true",), description=f"with {SECRET}"), "description"),
+        (RunConfig(command=("true",), name=SECRET), "name"),
+        (RunConfig(command=("true",), tags={"owner": SECRET}), "tags.owner"),
+        (RunConfig(command=("true",), tags={SECRET: "me"}), "a key of tags"),
+        (RunConfig(command=("true",), params={SECRET: 1}), "a key of params"),
+    ],
+)
+def test_a_credential_anywhere_in_a_config_is_refused_and_not_repeated(config: RunConfig, key: str) -> None:
+    with pytest.raises(PolicyRefused, match=f"secrets: {key} holds a text") as caught:
+        review(plan(), evidence(config)).enforce()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_credential_in_a_sweep_file_is_refused_though_no_trial_drew_it() -> None:
+    config = RunConfig(command=("true",))
+    drawn = SweepConfig(
+        run=config, search="random", trials=1, description=SECRET, axes={"params.x": Axis(choice=("a", SECRET))}
+    )
+    with pytest.raises(PolicyRefused) as caught:
+        review(plan(), replace(evidence(config), sweep=drawn)).enforce()
+    assert [line.split(" holds")[0] for line in caught.value.findings] == [
+        "secrets: description",
+        "secrets: axes.params.x.choice",
+    ]
 
 
 def test_an_unknown_price_and_code_left_out_are_warnings() -> None:
