@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from figures import write_figures
 
 from nexa_contracts.clock import SystemClock
 from nexa_infra.process import SystemRunner
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="random moments, for each of the two")
     parser.add_argument("--every", type=int, default=1, help="strike at every n-th call only")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/fault_campaign.json"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     every, kills = ("--every", str(options.every)), ("--rounds", str(options.kills))
     campaigns = {
@@ -39,9 +39,7 @@ def main() -> int:
         "kill -9 of the promoter": ("--mode", "promoter-kills", *kills),
     }
     results = {name: run(name, words) for name, words in campaigns.items()}
-    figures = {"campaigns": results, "kernel": platform.release(), "cores": os.cpu_count()}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures("fault_campaign", {"campaigns": results}, options.json)
     return 1 if any(result["with_problems"] for result in results.values()) else 0
 
 

@@ -7,9 +7,6 @@ time (user + sys): `python benchmarks/index_speed.py [--runs N] [--rounds N] [--
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import random
 import resource
 import statistics
@@ -21,6 +18,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from figures import write_figures
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.cost import CostBreakdown, CostEstimate, CostManifest, Rate
@@ -61,15 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/index_speed.json"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="index-speed-") as folder:
         figures = measure(Project(Path(folder)), runs=options.runs, rounds=options.rounds)
         # Before the folder goes: removing 300,000 files takes longer than the measurement.
         for name, figure in figures.items():
             print(f"{name:28} {figure:10.3f}" if isinstance(figure, float) else f"{name:28} {figure}", flush=True)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({**figures, "hardware": hardware()}, indent=2) + "\n")
+        write_figures("index_speed", figures, options.json)
 
 
 def measure(project: Project, *, runs: int, rounds: int) -> dict[str, Any]:
@@ -221,18 +219,6 @@ def make_cost(run_id: str) -> CostManifest:
         estimate=3.99,
         total=2.26,
     )
-
-
-def hardware() -> dict[str, Any]:
-    """Return what the figures were measured on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import mmap
 import os
-import platform
 import random
 import resource
 import shutil
@@ -22,6 +20,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from figures import write_figures
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.units import format_size
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size-mib", type=int, default=1536, help="of the one large file")
     parser.add_argument("--folder", type=Path, default=None, help="on the file system to measure")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/promotion.json"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     trees: dict[str, list[int]] = {
         "one large file": [options.size_mib * MIB],
@@ -57,10 +57,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nexa-promotion-", dir=options.folder) as name:
         folder = Path(name)
         results = {tree: measure(folder, sizes, options.rounds) for tree, sizes in trees.items()}
-        figures = {"rounds": options.rounds, "trees": results, "hardware": hardware(folder)}
+        mounted = RUNNER.run(["stat", "-f", "-c", "%T", name], timeout_s=30).stdout.strip()
     show(results)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    figures = {"rounds": options.rounds, "trees": results, "file_system": mounted, "load_1_min": os.getloadavg()[0]}
+    write_figures("promotion", figures, options.json)
 
 
 def measure(folder: Path, sizes: list[int], rounds: int) -> dict[str, Any]:
@@ -164,24 +164,6 @@ def used_cpu_s() -> float:
     """Return the CPU seconds of this process and of the programs it waited for."""
     both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
-
-
-def hardware(folder: Path) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    mounted = RUNNER.run(["stat", "-f", "-c", "%T", str(folder)], timeout_s=30).stdout.strip()
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "file_system": mounted,
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_1_min": os.getloadavg()[0],
-    }
 
 
 def show(results: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from figures import write_figures
 
 from nexa_contracts import env
 from nexa_contracts.clock import SystemClock
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size-mib", type=int, default=500, help="of the promoted checkpoint")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/training_overhead.json")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="nexa-overhead-") as name:
@@ -61,11 +61,8 @@ def main() -> None:
             "callbacks_per_step": measure_steps(environment, options.rounds),
             "promotion_stall": measure_promotion(environment, options.rounds, options.size_mib),
         }
-    figures["rounds"] = options.rounds
-    figures["hardware"] = {"cpu": cpu_model(), "cores": os.cpu_count(), "platform": platform.platform()}
     print(json.dumps(figures, indent=2))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures("training_overhead", {"rounds": options.rounds, **figures}, options.json)
 
 
 def prepare(folder: Path) -> dict[str, str]:
@@ -283,12 +280,6 @@ def compare(seen: dict[str, list[float]]) -> dict[str, float]:
         **{name: round(value, 3) for name, value in medians.items()},
         "ratio": round(medians["ours"] / medians["bare"], 4),
     }
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def show_command(run: str, as_json: bool) -> None:
 
 
 @command.command("summary")
-@click.option("--by", default="sweep", show_default=True, help="sweep, month, gpu, name, run or tag:KEY.")
+@click.option("--by", default="sweep", show_default=True, help="sweep, month, gpu, name, run, tag or tag:KEY.")
 @click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="As in `nexa runs`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None:

@@ -50,10 +50,8 @@ def command(
         raise click.UsageError("give exactly one of FILE and --resume SWEEP")
     launched = None
     if resume is not None:
-        if sets:
-            raise click.UsageError("--set cannot change a sweep that exists; launch a new one")
-        if not submit:
-            raise click.UsageError("--no-submit is for a new sweep; what --resume would submit is written already")
+        if sets or not submit:
+            raise click.UsageError("--set and --no-submit are for a new sweep; --resume submits one that was written")
         launched = resume_sweep(find_sweep(context.project, resume), backend=backend, dry_run=dry_run, context=context)
     elif file is not None:
         launched = launch_sweep(

@@ -164,7 +164,7 @@ class _Builder:
         try:
             value = self._constructor.construct_object(node)
             if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
-                raise OverflowError  # Python itself refuses to write it out again
+                raise OverflowError  # noqa: TRY301 - Python itself refuses to write it out again
             return value
         except (ValueError, OverflowError, LookupError):
             # LookupError: ruamel's answer to `!!bool maybe` and `!!int ""`.

@@ -27,8 +27,8 @@ from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.live import member_ids
-from nexa_infra.operations.progress import Progress, read_metrics
-from nexa_infra.operations.status import LiveState, RunView, SubmissionView, read_object, render_view
+from nexa_infra.operations.progress import Progress, read_metrics, read_object
+from nexa_infra.operations.status import LiveState, RunView, SubmissionView, render_view
 from nexa_infra.process import SystemRunner
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import read_attempts, read_run_manifest

@@ -17,7 +17,7 @@ from nexa_contracts.run import RunManifest, RunOutcome
 from nexa_contracts.site import SiteConfig
 from nexa_infra.monitoring.prices import find_rate
 
-GROUPS = ("sweep", "month", "gpu", "name", "run", "tag:KEY")
+GROUPS = ("sweep", "month", "gpu", "name", "run", "tag", "tag:KEY")
 NONE = "-"
 
 
@@ -83,7 +83,7 @@ def cost_of_run(manifest: RunManifest, outcome: RunOutcome, *, now: datetime) ->
 
 
 def summarize_costs(runs: Iterable[CostedRun], *, by: str) -> list[CostRow]:
-    """Return the sums by `sweep`, `month`, `gpu`, `name`, `run` or `tag:KEY`, dearest first.
+    """Return the sums by `sweep`, `month`, `gpu`, `name`, `run`, `tag` (all tags together) or `tag:KEY`, dearest first.
 
     Raises:
         ConfigError: there is no such grouping.
@@ -125,4 +125,6 @@ def _group(run: CostedRun, by: str) -> str:
         return (run.gpu_type or "unnamed GPU") if run.gpus else "cpu"
     if by == "name":
         return run.name
+    if by == "tag":
+        return ", ".join(f"{key}={value}" for key, value in sorted(run.tags.items())) or NONE
     return run.run_id if by == "run" else run.tags.get(by.removeprefix("tag:"), NONE)

@@ -16,23 +16,23 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexa_contracts.errors import AlreadyExists, ConfigError, EvidenceMissing, ExternalError
+from nexa_contracts.errors import AlreadyExists, ConfigError, EvidenceMissing
 from nexa_contracts.run import CodeRecord
 from nexa_contracts.units import format_size
+from nexa_infra.operations.checkout import Checkout, list_tracked, read_checkout
 from nexa_infra.process import CommandRunner
-from nexa_infra.storage.atomic import create_file
+from nexa_infra.storage.atomic import create_file, fsync_dir
 from nexa_infra.storage.layout import Project, Tiers
 
 MAX_FILE_BYTES = 10 * 1024**2
 MAX_TOTAL_BYTES = 256 * 1024**2
 MAX_FILES = 20_000
-_GIT_TIMEOUT_S = 60.0
-_CODE_ONLY = ("--", ".", ":(exclude)runs")
-"""The manifests under runs/ are tracked by git but are no code: a run must not change the next one's snapshot."""
+_FLUSHERS = 16
 _SECRET_NAMES = (
     ".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc", ".pypirc",
     "credentials*.json",
@@ -69,24 +69,14 @@ def read_code(root: Path, *, runner: CommandRunner) -> CodeState:
     Raises:
         ConfigError: the folder is too large to be a project.
     """
-    names = _list_git(root, runner)
-    is_git = names is not None
+    names = list_tracked(root, runner)
     files, left_out = _read_files(root, names if names is not None else _walk(root))
-    commit = branch = diff = None
-    is_dirty: bool | None = None
-    if is_git:
-        commit = _git_line(root, runner, "rev-parse", "--verify", "--quiet", "HEAD")
-        branch = _git_line(root, runner, "symbolic-ref", "--quiet", "--short", "HEAD")
-        status = _git(root, runner, "status", "--porcelain=v1", "-z", "--untracked-files=normal", *_CODE_ONLY)
-        is_dirty = bool(status)
-        if is_dirty:
-            body = _git(root, runner, "diff", "--binary", "HEAD", *_CODE_ONLY) if commit else b""
-            diff = hashlib.sha256(body + b"\0" + status).hexdigest()
+    checkout = Checkout() if names is None else read_checkout(root, runner)
     record = CodeRecord(
-        commit=commit,
-        branch=branch,
-        is_dirty=is_dirty,
-        diff_sha256=diff,
+        commit=checkout.commit,
+        branch=checkout.branch,
+        is_dirty=checkout.is_dirty,
+        diff_sha256=checkout.diff_sha256,
         snapshot=_digest(files),
         snapshot_files=len(files),
         snapshot_bytes=sum(file.size_bytes for file in files),
@@ -130,7 +120,9 @@ def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
         files, _ = _read_files(temporary, names)
         if _digest(files) != digest:
             raise EvidenceMissing(f"{archive}: the snapshot's content does not match its digest {digest[:16]}")
+        _flush(temporary)
         temporary.rename(folder)
+        fsync_dir(folder.parent)
     except OSError:
         if not folder.is_dir():
             raise
@@ -245,6 +237,20 @@ def _walk(root: Path) -> list[str]:
     return names
 
 
+def _flush(folder: Path) -> None:
+    # A power cut must not leave a folder of this name with empty files: it is taken for the code from then on.
+    def flush(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    with ThreadPoolExecutor(_FLUSHERS) as pool:
+        for _ in pool.map(flush, [path for path in [folder, *folder.rglob("*")] if not path.is_symlink()]):
+            pass
+
+
 def _is_secret(name: str) -> bool:
     base = name.rsplit("/", 1)[-1]
     return any(fnmatch.fnmatch(base, pattern) for pattern in _SECRET_NAMES)
@@ -252,32 +258,3 @@ def _is_secret(name: str) -> bool:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _list_git(root: Path, runner: CommandRunner) -> list[str] | None:
-    # The inside test first: a folder outside any checkout is no error, and a checkout further up is not the project.
-    try:
-        top = _git_line(root, runner, "rev-parse", "--show-toplevel")
-    except ExternalError:
-        return None
-    if top is None:
-        return None
-    listed = _git(root, runner, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_CODE_ONLY)
-    return list(_split(listed))
-
-
-def _split(listed: bytes) -> Iterator[str]:
-    for name in listed.split(b"\0"):
-        if name:
-            yield os.fsdecode(name)
-
-
-def _git(root: Path, runner: CommandRunner, *arguments: str) -> bytes:
-    # Without optional locks: `git status` would write its index, and a dry run writes nothing.
-    done = runner.run(["git", "--no-optional-locks", "-C", str(root), *arguments], timeout_s=_GIT_TIMEOUT_S)
-    return done.raw if done.returncode == 0 else b""
-
-
-def _git_line(root: Path, runner: CommandRunner, *arguments: str) -> str | None:
-    text = _git(root, runner, *arguments).decode(errors="replace").strip()
-    return text or None

@@ -18,6 +18,8 @@ from nexa_contracts.clock import Clock
 _PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
+_EMPTY_READS = 2
+"""How often in a row the table must show nothing of a job before it counts as gone."""
 _KILL_ROUNDS = 250
 """About five seconds: a process still there after so many SIGKILLs hangs in the kernel."""
 
@@ -96,8 +98,10 @@ def list_members(token: str, *, root: int | None = None) -> list[int]:
 
     Neither we nor `root` are among them.
     """
+    carriers = list_carriers(token)
+    # Read after the carriers, so that it holds them and what they forked meanwhile.
     table = {pid: process for pid in _list_pids() if (process := find_process(pid)) is not None}
-    members = {pid for pid in list_carriers(token) if pid in table}
+    members = {pid for pid in carriers if pid in table}
     sessions = {table[pid].session for pid in members if pid != root} - {os.getsid(0)}
     members |= {pid for pid, process in table.items() if process.session in sessions}
     if root is not None:
@@ -109,27 +113,26 @@ def list_members(token: str, *, root: int | None = None) -> list[int]:
 def end_tree(token: str, *, clock: Clock, grace_s: float, root: int | None = None) -> bool:
     """End every process of a job: each is asked once, and killed after `grace_s`; return whether none is left.
 
-    Processes that are born meanwhile are found too, because the table is read again until nothing is there.
+    Processes that are born meanwhile are found too, because the table is read again until nothing is there, and then
+    once more: a read is no snapshot, and a process between two forks or amid its exec can be missed by one.
     """
     asked: set[int] = set()
     deadline_s = clock.monotonic_s() + grace_s
-    while clock.monotonic_s() < deadline_s:
+    empty = rounds = 0
+    while empty < _EMPTY_READS and rounds < _KILL_ROUNDS:
         members = list_members(token, root=root)
-        if not members:
-            return True
+        empty = 0 if members else empty + 1
+        is_asked = clock.monotonic_s() < deadline_s
+        rounds += not is_asked
         for pid in members:
-            if pid not in asked:
+            if not is_asked:
+                send_signal(pid, signal.SIGKILL)
+            elif pid not in asked:
                 send_signal(pid, signal.SIGTERM)
         asked.update(members)
-        clock.sleep(_POLL_S)
-    for _ in range(_KILL_ROUNDS):
-        members = list_members(token, root=root)
-        if not members:
-            return True
-        for pid in members:
-            send_signal(pid, signal.SIGKILL)
-        clock.sleep(_POLL_S)
-    return False
+        if members:
+            clock.sleep(_POLL_S)
+    return empty >= _EMPTY_READS
 
 
 def send_signal(pid: int, number: signal.Signals) -> bool:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from nexa_contracts.errors import AlreadyExists, StorageError
@@ -21,6 +24,7 @@ from nexa_infra.storage.layout import RunDir
 
 _ENDED = {state.value: state for state in (*FINAL_STATES, JobState.PREEMPTED)}
 """How an attempt may end."""
+_LARGEST_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,14 @@ def record_attempt(run_dir: RunDir, attempt: Attempt) -> bool:
 def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
     """Return the record of an attempt; None while it has none.
 
+    A file that is damaged, or never was a record, counts as a crash: it must not hold up the queue for ever.
+
     Raises:
-        StorageError: the file is there and is no record of ours.
+        StorageError: the disk does not let us read it now.
     """
     path = run_dir.attempt(number)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_regular(path))
         failure = found.get("failure")
         return Attempt(
             run_id=found["run_id"],
@@ -101,8 +107,44 @@ def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise StorageError(f"{path}: cannot be read as an attempt's record: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return _describe_damaged(run_dir, number, f"{path}: cannot be read as an attempt's record: {error}")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file that a program inside a job may have put there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is no file, which reading could wait on for ever, or larger than any record.
+    """
+    with open(path, "rb", opener=_open_at_once) as stream:  # noqa: PTH123 - Path.open takes no opener
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError("not a regular file")
+        data = stream.read(_LARGEST_BYTES + 1)
+    if len(data) > _LARGEST_BYTES:
+        raise ValueError(f"larger than {_LARGEST_BYTES >> 20} MiB")
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _describe_damaged(run_dir: RunDir, number: int, message: str) -> Attempt:
+    written = datetime.fromtimestamp(run_dir.attempt(number).stat().st_mtime, UTC)
+    return Attempt(
+        run_id=run_dir.path.name,
+        number=number,
+        state=JobState.FAILED,
+        started_at=written,
+        ended_at=written,
+        seconds=0.0,
+        failure=Failure("storage", message),
+    )
 
 
 def read_attempts(run_dir: RunDir) -> list[Attempt]:
@@ -125,11 +167,13 @@ def find_result(run_dir: RunDir, number: int) -> dict[str, Any] | None:
     """
     path = run_dir.result(number)
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StorageError(f"{path}: {error}") from error
     # The program is not ours, so its file is judged in full; only programs that wrote one pay for pydantic.
     from nexa_contracts.errors import ConfigError
     from nexa_contracts.run import WorkResult

@@ -19,7 +19,7 @@ from nexa_infra.scheduling.evidence import pick_evidence, read_tail
 from nexa_infra.scheduling.logs import keep_log, scratch_log
 from nexa_infra.scheduling.process_tree import end_tree
 from nexa_infra.scheduling.queued_job import Job
-from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
+from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, read_regular, record_attempt, record_outcome
 from nexa_infra.scheduling.settle import decide
 from nexa_infra.storage.layout import RunDir
 
@@ -165,11 +165,15 @@ _LET_GO: dict[str, Any] = {
 def _read_outcome_state(job: Job) -> JobState | None:
     path = Path(job.outcome)
     try:
-        return JobState(json.loads(path.read_bytes())["state"])
+        return JobState(json.loads(read_regular(path))["state"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise StorageError(f"{path}: cannot be read as an outcome: {error}") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        # It stays as it is for a person to see, and the queue lets the job go.
+        logger.warning("outcome cannot be read path=%s reason=%s", path, error)
+        return JobState.FAILED
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _read_last_write(log: Path) -> datetime | None:

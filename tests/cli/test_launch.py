@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nexa_contracts.run import RunManifest
-from nexa_infra.process import Completed
+from nexa_infra.process import Completed, SystemRunner
 from nexa_infra.storage.manifests import find_cost, read_outcome, read_run_manifest
 from tests.cli.cli_process import HELLO, Cli
 
@@ -72,6 +74,24 @@ def test_detach_returns_while_the_run_goes_on_and_cancel_ends_it(cli: Cli) -> No
     assert cli.ok("cancel", run_id) == f"{run_id}: CANCELLED\n"
     assert cli.ok("cancel", run_id) == "nothing to end: every run has ended\n"
     assert cli.json("runs", "--where", "state=CANCELLED")[0]["run_id"] == run_id
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_closing_the_terminal_or_an_interrupt_ends_the_watching_and_not_the_run(
+    cli: Cli, tmp_path: Path, number: signal.Signals
+) -> None:
+    cli.write("long.yaml", HELLO.replace("import os;", "import os, time; time.sleep(4);"))
+    argv = [sys.executable, "-m", "nexa_cli.main", "launch", "long.yaml"]
+    watching = SystemRunner().start(argv, output=tmp_path / "screen", cwd=cli.project.root)
+    deadline_s = time.monotonic() + 60
+    while "RUNNING" not in (tmp_path / "screen").read_text():
+        assert time.monotonic() < deadline_s, "the run did not start"
+        time.sleep(0.05)
+    watching.send_signal(number)
+    status = watching.wait(30)
+    assert status == (130 if number is signal.SIGINT else -number)
+    cli.ok("status", "last", "--watch")
+    assert cli.json("runs")[0]["state"] == "SUCCEEDED"
 
 
 def test_two_launches_at_once_are_two_runs(cli: Cli) -> None:

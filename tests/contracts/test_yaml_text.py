@@ -91,6 +91,7 @@ def test_an_empty_document_holds_nothing(text: str) -> None:
         ('a: !!int ""', "f:1: '' is not a whole number that can be read"),
         ("a: !!float abc", "f:1: 'abc' is not a number"),
         ("a: " + "9" * 5000, f"f:1: {'9' * 57 + '...'!r} is not a whole number that can be read"),
+        ("a: 0x" + "f" * 5000, f"f:1: {'0x' + 'f' * 55 + '...'!r} is not a whole number that can be read"),
         ('a: "\\ud800"', "f:1: '\\ud800' is not Unicode text"),
         ("a: [1, 2", "f:1: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: \x07", "f: not valid YAML: unacceptable character #x0007: special characters are not allowed"),

@@ -40,3 +40,8 @@ def test_a_terminal_gets_the_title_and_every_label() -> None:
     assert "loss of a sweep" in text
     for curve in make_curves(3):
         assert curve.label in text
+
+
+def test_dollar_signs_in_a_label_are_no_formula(tmp_path: Path) -> None:
+    curves = [Curve(r"prompt=a$\nosuch{b$", [(1, 2.0), (2, 1.0)], is_best=True)]
+    assert draw_curves(curves, tmp_path / "curves.png", title="$\\x$", metric="loss").exists()

@@ -189,7 +189,9 @@ def run_traced(work: Callable[[], None], inject: tuple[str, ...], log: Path) -> 
     try:
         while f"TracerPid:\t{tracer.pid}\n" not in Path(f"/proc/{child}/status").read_text():
             if tracer.poll() is not None:
-                raise SystemExit(f"strace does not work here: {complaints.read_text()}")
+                if complaints.read_text():
+                    raise SystemExit(f"strace does not work here: {complaints.read_text()}")
+                break  # the strike hit the gate itself, before we saw that strace was there
             time.sleep(0.001)
     finally:
         os.close(opener)

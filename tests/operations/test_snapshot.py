@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -121,6 +122,28 @@ def test_a_damaged_snapshot_is_refused(root: Path, tmp_path: Path, tiers: Tiers)
     with pytest.raises(EvidenceMissing, match="does not match its digest"):
         unpack_snapshot(state.record.snapshot, Project(tmp_path / "two"), tiers)
     assert not Project(tmp_path / "two").snapshot(state.record.snapshot).exists()
+
+
+@pytest.mark.parametrize("size", [0, 20, -20_000])
+def test_a_cut_off_snapshot_is_refused_by_name(root: Path, tmp_path: Path, tiers: Tiers, size: int) -> None:
+    (root / "large.py").write_bytes(b"# %b" % os.urandom(50_000))
+    state = read_code(root, runner=RUNNER)
+    write_snapshot(state, Project(tmp_path / "one"), tiers)
+    archive = tiers.snapshot(state.record.snapshot)
+    archive.write_bytes(archive.read_bytes()[:size])
+    with pytest.raises(EvidenceMissing, match="the code snapshot is damaged"):
+        unpack_snapshot(state.record.snapshot, Project(tmp_path / "two"), tiers)
+    assert not Project(tmp_path / "two").snapshot(state.record.snapshot).exists()
+
+
+def test_looking_at_the_code_does_not_touch_the_checkout(root: Path) -> None:
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "one")
+    (root / "train.py").touch()
+    index = (root / ".git" / "index").read_bytes()
+    assert read_code(root, runner=RUNNER).record.is_dirty is False
+    assert (root / ".git" / "index").read_bytes() == index
 
 
 def test_an_unknown_snapshot_is_named(tmp_path: Path, tiers: Tiers) -> None:

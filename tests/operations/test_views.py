@@ -65,6 +65,26 @@ def test_half_a_line_and_a_damaged_line_are_passed_over(tmp_path: Path) -> None:
     assert read_progress(Project(tmp_path), RUN).step == 3
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"step": None, "loss": 1.0, "time": "2026-01-02T00:00:01Z"},
+        {"step": "two", "loss": 1.0, "time": "2026-01-02T00:00:01Z"},
+        {"step": 15, "loss": 1.0, "time": 1767312000.0},
+        {"step": 15, "loss": 1.0, "time": "yesterday"},
+        {"step": 15, "loss": 1.0, "time": "2026-01-02T00:00:05"},
+    ],
+)
+def test_what_a_program_of_ones_own_writes_oddly_is_passed_over(tmp_path: Path, odd: dict[str, Any]) -> None:
+    project = Project(tmp_path)
+    first, last = {"step": 10, "time": "2026-01-02T00:00:00Z"}, {"step": 20, "time": "2026-01-02T00:00:10Z"}
+    write_metrics(project, first | {"loss": 4.0}, odd, last | {"loss": 3.0})
+    beat(project, 20, 100)
+    found = read_progress(project, RUN)
+    assert (found.step, found.loss) == (20, 3.0)
+    assert found.seconds_left == pytest.approx(80.0)
+
+
 def test_a_long_file_is_read_from_its_end(tmp_path: Path) -> None:
     write_metrics(Project(tmp_path), *({"step": step, "loss": 1.0, "pad": "x" * 200} for step in range(2000)))
     assert read_progress(Project(tmp_path), RUN).step == 1999
