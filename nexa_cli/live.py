@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nexa_infra.storage.layout import Project
 
 _REDRAW_S = 0.5
+_LOST_S = 10.0
+"""How long a run that no backend knows is waited for."""
 _WIDE = 100
 """Columns of a terminal from which there is room for a bar."""
 _LINE_EVERY_S = 10.0
@@ -52,9 +54,13 @@ def watch_submission(
 def _looks(watcher: Watcher, pause_s: float) -> Iterator[SubmissionView]:
     view = watcher.look()
     yield view
-    while not view.is_final:
+    lost_s = 0.0
+    while not view.is_final and lost_s < _LOST_S:
         time.sleep(pause_s)
         view = watcher.look()
+        # A run that nobody knows will not end; it may only be on its way into the queue.
+        is_lost = all(run.state.is_final or run.state is JobState.UNKNOWN for run in view.runs)
+        lost_s = lost_s + pause_s if is_lost else 0.0
         yield view
 
 

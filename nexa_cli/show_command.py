@@ -20,9 +20,9 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
       nexa show run_20251030_213000_k3f9 --reproduce
     """
     from nexa_cli.naming import find_run
-    from nexa_cli.output import print_json
+    from nexa_cli.output import note, print_json
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.reconcile import settle_costs
+    from nexa_infra.operations.reconcile import try_to_settle
     from nexa_infra.storage.manifests import find_cost, find_outcome, read_run_manifest
 
     context = open_context()
@@ -36,7 +36,9 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
         for line in render_reproduction(manifest, context.project, context.tiers, here=here):
             click.echo(line)
         return
-    settle_costs(context, [run_id])
+    problem = try_to_settle(context, [run_id])
+    if problem is not None:
+        note(f"warning: costs are not settled: {problem}")
     outcome, cost = find_outcome(context.project, run_id), find_cost(context.project, run_id)
     if as_json:
         parts = {"manifest": manifest, "outcome": outcome, "cost": cost}

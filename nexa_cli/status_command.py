@@ -21,7 +21,7 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     """
     from nexa_cli.live import watch_submission
     from nexa_cli.naming import find_submission
-    from nexa_cli.output import print_json
+    from nexa_cli.output import note, print_json
     from nexa_cli.views import print_view
     from nexa_infra.operations.context import open_project
     from nexa_infra.operations.live import live_states, member_ids
@@ -36,9 +36,11 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     ended = [run.run_id for run in view.runs if run.state.is_final and not project.cost(run.run_id).exists()]
     if ended:
         from nexa_infra.operations.context import open_context
-        from nexa_infra.operations.reconcile import settle_costs
+        from nexa_infra.operations.reconcile import try_to_settle
 
-        settle_costs(open_context(), ended)
+        problem = try_to_settle(open_context(), ended)
+        if problem is not None:
+            note(f"warning: costs are not settled: {problem}")
     if as_json:
         print_json(asdict(view) | {"counts": view.counts, "is_final": view.is_final, "known_cost": view.known_cost})
     else:

@@ -220,8 +220,8 @@ class AttemptRecord(Contract):
 class WorkResult(Contract):
     """`attempts/<n>.result.json`: what the program inside a job says of its own work, when it ends well enough to."""
 
-    steps: int | None = None
-    tokens: int | None = None
+    steps: int | None = Field(default=None, ge=0, lt=2**63)
+    tokens: int | None = Field(default=None, ge=0, lt=2**63)
     metrics: dict[str, float] = {}
     artifacts: tuple[ArtifactRef, ...] = ()
     resumed_from: str | None = None

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 from nexa_contracts.errors import MissingExtra, StorageError
 from nexa_contracts.sweep import Objective
 from nexa_contracts.units import format_usd
-from nexa_infra.storage.atomic import replace_file
+from nexa_infra.storage.atomic import make_folder, replace_file, storage_errors
 
 _EXTRA = ("eval_bits_per_byte",)
 """Shown beside the metric where a run has it: it compares across vocabularies."""
@@ -89,11 +91,12 @@ def write_leaderboard(reports: Path, board: Leaderboard, *, now: datetime) -> Pa
     path = leaderboard_path(reports, now)
     mine = [_record(row, board.objective, now) for row in board.rows]
     ranked = {row["run_id"] for row in mine}
-    earlier = [row for row in _read(path) if row["run_id"] not in ranked]
-    table = pyarrow.Table.from_pylist([*mine, *earlier], schema=_schema(pyarrow))
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
-    replace_file(path, buffer.getvalue())
+    with _hold(path):
+        earlier = [row for row in _read(path) if row["run_id"] not in ranked]
+        table = pyarrow.Table.from_pylist([*mine, *earlier], schema=_schema(pyarrow))
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer)
+        replace_file(path, buffer.getvalue())
     return path
 
 
@@ -118,6 +121,15 @@ def render_rows(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
         for row in board.rows
     ]
     return headers, cells
+
+
+@contextmanager
+def _hold(path: Path) -> Iterator[None]:
+    # Two sweeps that end together both read the day's file and write it anew: neither may lose the other's rows.
+    make_folder(path.parent)
+    with storage_errors(path, "locking"), path.with_name(".leaderboard.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from nexa_contracts.errors import StorageError
 from nexa_infra.monitoring.costs import cost_of_run
 from nexa_infra.operations.context import Context
 from nexa_infra.storage.index import open_index
@@ -23,6 +24,15 @@ def settle_costs(context: Context, run_ids: Sequence[str]) -> int:
     """
     costed = [run_id for run_id in run_ids if context.project.cost(run_id).exists()]
     return _settle(context, sorted(set(run_ids).difference(costed)), costed)
+
+
+def try_to_settle(context: Context, run_ids: Sequence[str]) -> str | None:
+    """Settle the costs, for commands that only look; return why that was not possible, None when it was."""
+    try:
+        settle_costs(context, run_ids)
+    except StorageError as error:
+        return str(error)
+    return None
 
 
 def settle_ended(context: Context) -> int:

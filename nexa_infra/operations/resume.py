@@ -23,6 +23,8 @@ from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 
 _LOCK_NAME = ".resume.lock"
 _LOCK_WAIT_S = 120.0
+_SHAPES_TOKENIZER = frozenset({"data.dataset", "data.format", "data.text_field", "data.eval_fraction", "data.max_rows"})
+"""A model from scratch has a tokenizer trained on its data: other data would give old weights new meanings."""
 _START_AFRESH = frozenset({"diverged", "bad_request"})
 """Failures that a checkpoint would only lead to again."""
 
@@ -47,9 +49,11 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
     new = dict(flatten(pin_newest(context, config).model_dump(mode="json")))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     fixed = [key for key in changed if key.startswith(("model.", "lora.")) and not key.endswith("dropout")]
+    if config.model is not None and config.model.scratch is not None:
+        fixed += [key for key in changed if key in _SHAPES_TOKENIZER]
     if fixed:
         raise ConfigError(
-            f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the same model as the run gone on from"
+            f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the model and tokenizer of that run"
         )
     return ResumeRef(run_id=run_id, config_changed=tuple(changed))
 

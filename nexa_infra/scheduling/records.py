@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,21 +120,17 @@ def read_regular(path: Path) -> bytes:
         OSError: it cannot be read.
         ValueError: it is no file, which reading could wait on for ever, or larger than any record.
     """
-    with open(path, "rb", opener=_open_at_once) as stream:  # noqa: PTH123 - Path.open takes no opener
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ValueError("not a regular file")
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError("not a regular file")
+    with path.open("rb") as stream:
         data = stream.read(_LARGEST_BYTES + 1)
     if len(data) > _LARGEST_BYTES:
         raise ValueError(f"larger than {_LARGEST_BYTES >> 20} MiB")
     return data
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def _describe_damaged(run_dir: RunDir, number: int, message: str) -> Attempt:
-    written = datetime.fromtimestamp(run_dir.attempt(number).stat().st_mtime, UTC)
+    written = datetime.fromtimestamp(run_dir.attempt(number).lstat().st_mtime, UTC)
     return Attempt(
         run_id=run_dir.path.name,
         number=number,

@@ -28,6 +28,8 @@ from nexa_infra.storage.datasets import find_dataset, hash_file, list_datasets, 
 from nexa_infra.storage.layout import INCOMING_PREFIX, Tiers
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_LONGEST_NAME = 56
+"""Leaves room for the version in the 63 characters that a name may have."""
 _REGISTRY_HEADER = "# Written by nexa for people to read. The source is the manifests in datasets/ beside this file.\n"
 
 
@@ -68,6 +70,8 @@ def register_dataset(
     name = check_name(description.name, what="dataset name")
     if split_label(name) is not None:
         raise ConfigError(f"dataset name: found {name!r}; allowed: a name without a version, which is counted for you")
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(f"dataset name: found {len(name)} characters; allowed: at most {_LONGEST_NAME}")
     _check_files(files)
     for parent in description.provenance.parents:
         find_dataset(tiers, parent)

@@ -69,12 +69,9 @@ def open_tiers(paths: TierPaths, root: Path, *, clock: Clock) -> Tiers:
         TierMissing: a tier the site names is not there, or is another one.
         StorageError: a tier is read-only or broken.
     """
-    from nexa_contracts.site import TierPaths
-
     tiers = plan_tiers(paths, root)
-    defaults = TierPaths()
     for name in TIER_NAMES:
-        if getattr(paths, name) == getattr(defaults, name) and not (_folder(tiers, name) / TIER_MARKER).exists():
+        if name not in paths.model_fields_set and not (_folder(tiers, name) / TIER_MARKER).exists():
             init_tier(tiers, name, clock=clock)
     return check_tiers(tiers)
 

@@ -180,5 +180,5 @@ def test_groups_together_hold_every_run_once(totals: list[float | None]) -> None
 
 @pytest.mark.parametrize("by", ["", "colour", "tag:"])
 def test_an_unknown_grouping_lists_the_known_ones(by: str) -> None:
-    with pytest.raises(ConfigError, match="allowed: sweep, month, gpu, name, run, tag:KEY"):
+    with pytest.raises(ConfigError, match="allowed: sweep, month, gpu, name, run, tag, tag:KEY"):
         summarize_costs([make_costed("a", 1.0)], by=by)

@@ -103,6 +103,24 @@ def test_a_scratch_that_cannot_be_written_is_a_failure_on_record(tmp_path: Path)
     assert str(tmp_path / "scratch") in failure.message
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("os.mkfifo(path)", "not a regular file"),
+        ("open(path, 'w').write('{')", "not valid JSON"),
+        ("open(path, 'w').write('{\"steps\": 10000000000000000000000}')", "steps"),
+        ("open(path, 'wb').truncate(1 << 40)", "larger than"),
+    ],
+)
+def test_a_result_that_is_none_is_a_failure_on_record(tmp_path: Path, code: str, said: str) -> None:
+    script = f"import os; path = os.environ['NEXA_RUN_DIR'] + '/attempts/1.result.json'; {code}"
+    spec = write_spec(tmp_path, make_request(tmp_path, script))
+    assert enter(spec, "--index", 0).returncode == 1
+    failure = read_outcome(Project(tmp_path), make_entry(tmp_path, "").run_id).failure
+    assert failure is not None
+    assert said in failure.message
+
+
 def test_neither_the_job_entry_nor_the_supervisor_loads_pydantic() -> None:
     code = (
         "import sys, nexa_infra.scheduling.job_entry, nexa_infra.scheduling.supervisor, nexa_infra.scheduling.local; "

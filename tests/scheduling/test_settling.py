@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nexa_contracts.errors import StorageError
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.backend import render_spec
 from nexa_infra.scheduling.local_queue import LocalQueue
@@ -106,14 +105,34 @@ def test_a_lost_attempt_of_a_cancelled_job_is_cancelled(tmp_path: Path) -> None:
     assert read_outcome(Project(tmp_path), job.run_id).state is JobState.CANCELLED
 
 
-def test_a_record_that_is_garbage_is_never_taken_for_an_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["garbage", "no end", "a folder", "a pipe", "a link to nowhere"])
+def test_a_record_that_is_none_of_ours_is_a_crash_and_does_not_hold_up_the_queue(tmp_path: Path, kind: str) -> None:
     clock = FakeClock()
     job = running_job(tmp_path, clock)
     path = Project(tmp_path).attempt(job.run_id, 1)
     path.parent.mkdir(parents=True)
-    path.write_text('{"state": "RUNNING"}')
-    with pytest.raises(StorageError, match=r"1\.json"):
-        Settler(boot_id=BOOT, environment={}, clock=clock).settle(job)
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to nowhere":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "a pipe":
+        os.mkfifo(path)  # reading one waits for a writer that never comes
+    else:
+        path.write_text({"garbage": "{", "no end": '{"state": "RUNNING"}'}[kind])
+    assert Settler(boot_id=BOOT, environment={}, clock=clock).settle(job)["state"] is JobState.FAILED
+    failure = read_outcome(Project(tmp_path), job.run_id).failure
+    assert failure is not None
+    assert failure.kind == "storage"
+    assert "1.json" in failure.message
+
+
+def test_an_outcome_that_is_garbage_stays_and_the_queue_lets_the_job_go(tmp_path: Path) -> None:
+    clock = FakeClock()
+    job = running_job(tmp_path, clock)
+    Path(job.outcome).parent.mkdir(parents=True)
+    Path(job.outcome).write_text("{")
+    assert Settler(boot_id=BOOT, environment={}, clock=clock).settle(job)["state"] is JobState.FAILED
+    assert Path(job.outcome).read_text() == "{"
 
 
 def test_a_run_whose_folder_was_removed_is_let_go(tmp_path: Path) -> None:
