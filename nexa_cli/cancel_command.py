@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from nexa_cli.arguments import RUN_OR_SWEEP
 from nexa_contracts.exit_codes import CommandExit
 
 
 @click.command()
-@click.argument("submissions", nargs=-1, required=True, metavar="RUN|SWEEP...")
+@click.argument("submissions", nargs=-1, required=True, metavar="RUN|SWEEP...", type=RUN_OR_SWEEP)
 @click.option("--dry-run", is_flag=True, help="Say what would be ended, and end nothing.")
 @click.option("--wait/--no-wait", default=True, help="Return when the runs have ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

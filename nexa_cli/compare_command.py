@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from nexa_cli.arguments import RUN
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option("--all", "everything", is_flag=True, help="Packages and variables too, not only their number.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(runs: tuple[str, ...], everything: bool, as_json: bool) -> None:

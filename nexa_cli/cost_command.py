@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nexa_cli.arguments import RUN
 from nexa_contracts.units import format_count, format_duration, format_usd
 
 
@@ -45,7 +46,7 @@ def estimate_command(file: Path, sets: tuple[str, ...], as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("run", default="last")
+@click.argument("run", default="last", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(run: str, as_json: bool) -> None:
     """Show what one run cost, and how the amount is made up.

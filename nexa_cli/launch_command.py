@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from nexa_cli.arguments import RUN
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a config key; can be repeated.")
 @click.option("--backend", metavar="NAME", help="Where it runs; default: the site's, else local.")
-@click.option("--resume", metavar="RUN", help="Go on from the newest verified checkpoint of RUN.")
+@click.option("--resume", metavar="RUN", type=RUN, help="Go on from the newest verified checkpoint of RUN.")
 @click.option("--code", "snapshot", metavar="DIGEST", help="Run a recorded code snapshot, not the code as it is now.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once; the run goes on.")

@@ -42,7 +42,7 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
     for file in plan.files:
         _print_file(file.path, file.text)
     for argv in plan.commands:
-        click.echo("  runs: " + " ".join(argv))
+        click.echo("  would run: " + " ".join(argv))
     _print_warnings(launched)
     click.echo("launch it: the same command without --dry-run")
 
@@ -51,11 +51,9 @@ def describe_estimate(estimate: CostEstimate) -> str:
     """Return the estimate as one line: the bound, and how it is made up."""
     rate = estimate.rate
     each = "unknown price" if rate.hourly is None else f"{rate.hourly:g} USD/{rate.unit.replace('_', ' ')}"
-    bound = "unknown" if estimate.total is None else f"at most {format_usd(estimate.total)}"
+    bound = "unknown" if estimate.total is None else f"at most {format_usd(estimate.total)} without retries"
     duration = format_duration(estimate.hours_per_run * 3600)
-    makeup = (
-        f"{estimate.runs} × {duration} × {estimate.units_per_run} {rate.resource} × {each}; each retry adds its own"
-    )
+    makeup = f"{estimate.runs} × {duration} × {estimate.units_per_run} {rate.resource} × {each}"
     source = f"; {rate.source}, {rate.as_of}" if rate.source and rate.as_of else ""
     return f"{bound} ({makeup}{source})"
 
@@ -114,7 +112,7 @@ def _print_warnings(launched: Launched) -> None:
 
 
 def _print_file(path: str, text: str) -> None:
-    click.echo(f"  writes: {path} ({len(text.encode())} bytes)")
+    click.echo(f"  would write: {path} ({len(text.encode())} bytes)")
     if not path.endswith("spec.json"):
         return
     entries = json.loads(text)["entries"]

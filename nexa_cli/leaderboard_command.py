@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nexa_cli.arguments import SWEEP
+
 if TYPE_CHECKING:
     from nexa_eval.leaderboard import Leaderboard
     from nexa_infra.operations.context import Context
 
 
 @click.command()
-@click.argument("sweep", required=False)
+@click.argument("sweep", required=False, type=SWEEP)
 @click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="As in `nexa runs`.")
 @click.option("--metric", help="What to rank by; default: the sweep's objective, else eval_loss.")
 @click.option("--maximize", is_flag=True, help="More is better.")
@@ -80,7 +82,8 @@ def _print(board: Leaderboard, files: list[Path]) -> None:
     if board.best is None:
         note(f"no run has the metric {board.objective.metric}; see `nexa show` for those there are")
     right = [0, *range(2, len(headers))]
-    print_table(headers, cells, right=right)
+    spare = [headers.index(name) for name in ("seconds", "bits/byte", "cost") if name in headers]
+    print_table(headers, cells, right=right, optional=spare)
     for path in files:
         click.echo(f"written to {path}")
 

@@ -101,7 +101,9 @@ def _say_changes(view: SubmissionView, states: dict[str, JobState]) -> bool:
         if states.get(run.run_id) != run.state:
             states[run.run_id] = run.state
             changed = True
-            click.echo(f"{run.run_id}  {run.state}" + (f"  {printable(run.failure)}" if run.failure else ""))
+            attempt = f"  attempt {run.attempt}" if run.attempt is not None and run.attempt > 1 else ""
+            why = run.failure or run.reason
+            click.echo(f"{run.run_id}  {run.state}{attempt}" + (f"  {printable(why)}" if why else ""))
     return changed
 
 
@@ -144,12 +146,13 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
         table.add_column(Text(column), no_wrap=True)
     if is_wide:
         table.add_column("", no_wrap=True)
-    for column in ("step", "loss", "tokens/s", "left", "cost"):
+    for column in ("step", "loss", "eval", "tokens/s", "left", "cost"):
         table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for run in runs:
         progress = run.progress
         is_done = run.state is JobState.SUCCEEDED
-        loss = run.metrics.get("eval_loss", progress.loss) if is_done else progress.loss
+        evaluated = run.metrics.get("eval_loss", progress.eval_loss)
+        speed = run.metrics.get("tokens_per_s", progress.tokens_per_s)
         total = progress.max_steps or 1
         bar = [ProgressBar(total=total, completed=total if is_done else progress.step or 0, width=16)]
         table.add_row(
@@ -158,8 +161,9 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
             *(Text(_value(run.point.get(key))) for key in keys),
             *(bar if is_wide else []),
             _steps(run) or "-",
-            "-" if loss is None else f"{loss:.3f}",
-            "-" if progress.tokens_per_s is None else f"{progress.tokens_per_s:,.0f}",
+            "-" if progress.loss is None else f"{progress.loss:.3f}",
+            "-" if evaluated is None else f"{evaluated:.3f}",
+            "-" if speed is None else f"{speed:,.0f}",
             "-" if run.state.is_final else format_duration(progress.seconds_left),
             "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.5f}"),
         )

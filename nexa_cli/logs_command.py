@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from nexa_cli.arguments import RUN
+
 
 @click.command()
-@click.argument("run", default="last")
+@click.argument("run", default="last", type=RUN)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends, across its attempts.")
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last N lines (without --follow).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,31 +15,44 @@ _MIN_LAST = 12
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print a value as indented JSON on stdout; NaN and infinity, which JSON has no word for, become null."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, default=str)
+    click.echo(text)
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), optional: Sequence[int] = ()
+) -> None:
     """Print aligned columns; columns in `right` are aligned to the right.
 
-    On a terminal the last column is cut to the width; into a file or a pipe everything is printed.
+    On a terminal that is too narrow the columns in `optional` are left out, first ones first, and then the last column
+    is cut; into a file or a pipe everything is printed.
     """
     cells = [[printable(cell) for cell in row] for row in [list(headers), *rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
-    if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
-        widths[-1] = min(widths[-1], max(_MIN_LAST, room))
+    kept = list(range(len(headers)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for column in optional:
+        if width is not None and _needed(cells, kept) > width:
+            kept.remove(column)
+    last = kept[-1]
+    widths = {column: max(len(row[column]) for row in cells) for column in kept}
+    if width is not None:
+        widths[last] = min(widths[last], max(_MIN_LAST, width - _needed(cells, kept[:-1]) - 2))
     for row in cells:
-        parts = [
-            (cell.rjust(width) if column in right else cell.ljust(width))
-            for column, (cell, width) in enumerate(zip(row[:-1], widths[:-1], strict=True))
-        ]
-        last = row[-1]
-        if len(last) > widths[-1]:
-            last = last[: widths[-1] - 1] + "…"
-        if len(row) - 1 in right:
-            last = last.rjust(widths[-1])
-        click.echo("  ".join([*parts, last]).rstrip())
+        shown = [_fit(row[column], widths[column], to_right=column in right) for column in kept]
+        click.echo("  ".join(shown).rstrip())
+
+
+def _needed(cells: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+    return sum(max(len(row[column]) for row in cells) for column in columns) + 2 * max(0, len(columns) - 1)
+
+
+def _fit(cell: str, width: int, *, to_right: bool) -> str:
+    text = cell if len(cell) <= width else cell[: width - 1] + "…"
+    return text.rjust(width) if to_right else text.ljust(width)
 
 
 def print_pairs(pairs: Mapping[str, str | None], *, indent: int = 0) -> None:
@@ -52,6 +66,14 @@ def print_pairs(pairs: Mapping[str, str | None], *, indent: int = 0) -> None:
 def note(message: str) -> None:
     """Print a line for the person on stderr."""
     click.echo(message, err=True)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def read_curves(project: Project, board: Leaderboard) -> list[Curve]:
         points: dict[int, float] = {}
         for record in read_metrics(project.metrics(row.run_id)):
             step, loss = record.get("step"), record.get("loss")
-            if isinstance(step, int) and isinstance(loss, int | float):
+            if isinstance(step, int) and isinstance(loss, int | float) and abs(loss) < math.inf:  # NaN is not
                 points[step] = float(loss)  # a later attempt goes over the same steps again
         label = describe_point(dict(row.point)) or row.run_id
         curves.append(Curve(label, sorted(points.items()), is_best=row is board.best))

@@ -50,6 +50,7 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
             ["run", "name", "state", "created", "time", "eval loss", "loss", "cost", "point"],
             [row_cells(row, live.get(row.run_id)) for row in rows],
             right=(4, 5, 6, 7),
+            optional=(3, 6, 4, 1, 7),
         )
         if total > len(rows):
             note(f"{len(rows)} of {total}; nexa runs --all, or -n {total}")

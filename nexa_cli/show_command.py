@@ -6,9 +6,11 @@ import os
 
 import click
 
+from nexa_cli.arguments import RUN
+
 
 @click.command()
-@click.argument("run", default="last")
+@click.argument("run", default="last", type=RUN)
 @click.option("--reproduce", is_flag=True, help="Print the commands that would run it again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, the outcome and the cost as JSON.")
 def command(run: str, reproduce: bool, as_json: bool) -> None:

@@ -6,9 +6,11 @@ from dataclasses import asdict
 
 import click
 
+from nexa_cli.arguments import RUN_OR_SWEEP
+
 
 @click.command()
-@click.argument("submission", default="last", metavar="RUN|SWEEP")
+@click.argument("submission", default="last", metavar="[RUN|SWEEP]", type=RUN_OR_SWEEP)
 @click.option("-w", "--watch", is_flag=True, help="Redraw until it ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(submission: str, watch: bool, as_json: bool) -> None:
@@ -30,7 +32,7 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     project = open_project()
     name = find_submission(project, submission)
     run_ids = member_ids(project, name)
-    view = watch_submission(project, name, run_ids) if watch else Watcher(
+    view = watch_submission(project, name, run_ids, quiet=as_json) if watch else Watcher(
         project, name, run_ids, live_states()
     ).look()  # fmt: skip
     ended = [run.run_id for run in view.runs if run.state.is_final and not project.cost(run.run_id).exists()]

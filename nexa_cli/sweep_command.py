@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nexa_cli.arguments import SWEEP
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE", required=False)
@@ -13,7 +15,7 @@ import click
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep or of its base config."
 )
 @click.option("--backend", metavar="NAME", help="Where the runs go; default: the site's, else local.")
-@click.option("--resume", metavar="SWEEP", help="Run only what is missing or failed of SWEEP.")
+@click.option("--resume", metavar="SWEEP", type=SWEEP, help="Run only what is missing or failed of SWEEP.")
 @click.option("--submit/--no-submit", default=True, help="Hand the runs over, or only write everything.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once; the runs go on.")

@@ -34,6 +34,7 @@ def print_view(view: SubmissionView) -> None:
             for run in shown
         ],
         right=(2, 3, 4, 5, 6),
+        optional=(5, 3, 6),
     )  # fmt: skip
     if len(view.runs) > len(shown):
         click.echo(f"… and {len(view.runs) - len(shown)} more: nexa runs --where sweep={view.submission}")

@@ -21,7 +21,7 @@ from nexa_contracts.sweep import Objective
 from nexa_contracts.units import format_usd
 from nexa_infra.storage.atomic import make_folder, replace_file, storage_errors
 
-_EXTRA = ("eval_bits_per_byte",)
+_EXTRA = {"eval_bits_per_byte": "bits/byte"}
 """Shown beside the metric where a run has it: it compares across vocabularies."""
 
 
@@ -104,10 +104,9 @@ def render_rows(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return the headers and cells of the leaderboard as text."""
     keys = list(dict.fromkeys(key for row in board.rows for key in row.point))
     swept = [key.rsplit(".", 1)[-1] for key in keys]
-    extra = [
-        name for name in _EXTRA if name != board.objective.metric and any(name in row.metrics for row in board.rows)
-    ]
-    headers = ["#", "run", *swept, board.objective.metric, *extra, "seconds", "cost"]
+    metric = board.objective.metric
+    extra = [name for name in _EXTRA if name != metric and any(name in row.metrics for row in board.rows)]
+    headers = ["#", "run", *swept, metric, *(_EXTRA[name] for name in extra), "seconds", "cost"]
     cells = [
         [
             "-" if row.rank is None else str(row.rank),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from nexa_infra.process import CommandRunner
 
 _TIMEOUT_S = 60.0
 _CODE_ONLY = ("--", ".", ":(exclude)runs")
-"""The manifests under runs/ are tracked by git but are no code: a run must not change the next one's snapshot."""
+"""The manifests under runs/ are tracked by git but are no code: a run must not change the next one's snapshot. Nor may
+what runs leave in storage tiers inside the checkout, which are left out by name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,10 @@ class Checkout:
     """Of the changes and the list of changed files; None when there are none."""
 
 
-def list_tracked(root: Path, runner: CommandRunner) -> list[str] | None:
+def list_tracked(root: Path, runner: CommandRunner, *, without: Sequence[str] = ()) -> list[str] | None:
     """Return the paths below a folder that git tracks or would; None when the folder is in no checkout.
+
+    `without` names folders below it, relative to it, that hold no code.
 
     Raises:
         ExternalError: git cannot list them.
@@ -37,25 +42,30 @@ def list_tracked(root: Path, runner: CommandRunner) -> list[str] | None:
             return None
     except ExternalError:
         return None  # no git, or one that hangs: the folder is walked instead
-    argv = _argv(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_CODE_ONLY)
+    argv = _argv(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *_code_only(without))
     listed = runner.run(argv, timeout_s=_TIMEOUT_S).require_success().raw
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
-def read_checkout(root: Path, runner: CommandRunner) -> Checkout:
-    """Return commit, branch and changes of the checkout a folder is in.
+def read_checkout(root: Path, runner: CommandRunner, *, without: Sequence[str] = ()) -> Checkout:
+    """Return commit, branch and changes of the checkout a folder is in; changes in `without` do not count.
 
     Raises:
         ExternalError: git ran too long.
     """
+    code = _code_only(without)
     commit = _find_line(root, runner, "rev-parse", "--verify", "--quiet", "HEAD")
     branch = _find_line(root, runner, "symbolic-ref", "--quiet", "--short", "HEAD")
-    status = _find(root, runner, "status", "--porcelain=v1", "-z", "--untracked-files=normal", *_CODE_ONLY)
+    status = _find(root, runner, "status", "--porcelain=v1", "-z", "--untracked-files=normal", *code)
     if not status:
         return Checkout(commit, branch, is_dirty=None if status is None else False)
-    changes = _find(root, runner, "diff", "--binary", "HEAD", *_CODE_ONLY) if commit is not None else b""
+    changes = _find(root, runner, "diff", "--binary", "HEAD", *code) if commit is not None else b""
     digest = None if changes is None else hashlib.sha256(changes + b"\0" + status).hexdigest()
     return Checkout(commit, branch, is_dirty=True, diff_sha256=digest)
+
+
+def _code_only(without: Sequence[str]) -> tuple[str, ...]:
+    return (*_CODE_ONLY, *(f":(exclude,literal){folder}" for folder in without))
 
 
 def _find_line(root: Path, runner: CommandRunner, *arguments: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nexa_contracts import env
 from nexa_contracts.clock import Clock, SystemClock
-from nexa_contracts.errors import NotFound
+from nexa_contracts.errors import ConfigError, NotFound
 from nexa_infra.process import CommandRunner, SystemRunner
 from nexa_infra.storage.layout import SITE_NAME, Project, Tiers, find_root
 from nexa_infra.storage.tiers import open_tiers, plan_tiers
@@ -80,12 +80,28 @@ def open_project(start: Path | None = None, *, environment: Mapping[str, str] | 
     """Return the project that a folder (default: the working folder) stands in, without reading its site file.
 
     Raises:
-        NotFound: NEXA_SITE names a file that does not exist.
+        NotFound: NEXA_SITE names a file that does not exist, or the working folder was removed.
+        ConfigError: the project's path is no text, and so cannot be recorded.
     """
     named = (os.environ if environment is None else environment).get(env.SITE_FILE)
     if not named:
-        return Project(find_root(start or Path.cwd()))
+        return Project(_require_text(find_root(start or _working_folder())))
     site_file = Path(named).expanduser().resolve()
     if not site_file.is_file():
         raise NotFound(f"{env.SITE_FILE}: {site_file}: no such file")
-    return Project(site_file.parent)
+    return Project(_require_text(site_file.parent))
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise NotFound("the working folder was removed", hint="cd into a project") from error
+
+
+def _require_text(root: Path) -> Path:
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{root!s:.200}: found a path that is not UTF-8; allowed: one that is") from error
+    return root

@@ -17,10 +17,11 @@ from typing import TypeVar
 from nexa_contracts import ids
 from nexa_contracts.config import Override, load_config
 from nexa_contracts.cost import CostEstimate
-from nexa_contracts.errors import AlreadyExists
+from nexa_contracts.errors import AlreadyExists, ConfigError
 from nexa_contracts.job import JobHandle, LaunchPlan, SubmissionRecord
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import SweepConfig, SweepManifest
+from nexa_contracts.yaml_text import read_yaml
 from nexa_infra.operations.backends import create_backend
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.datasets import pin_dataset
@@ -187,8 +188,11 @@ def load_run_config(path: Path, overrides: Sequence[Override]) -> RunConfig:
     """Return the run config in a YAML file, or in the `config.json` of an earlier run.
 
     Raises:
-        ConfigError, NotFound: as `load_config`.
+        ConfigError, NotFound: as `load_config`; a sweep file is named as one.
     """
+    document = read_yaml(path)
+    if isinstance(document.data, dict) and "axes" in document.data:
+        raise ConfigError(f"{path}: found a sweep (it has axes); allowed: a run config", hint=f"nexa sweep {path}")
     return load_config(path, RunConfig, overrides=overrides)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from nexa_contracts import env
 from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
-from nexa_contracts.errors import MissingExtra
+from nexa_contracts.errors import ConfigError, MissingExtra
 from nexa_contracts.job import LaunchPlan, SpecEntry
 from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest
 from nexa_contracts.sweep import SweepConfig
@@ -75,7 +76,8 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) ->
         _require_stack(asked.members)
     datasets = resolve_datasets(context, configs, write=write)
     asked = replace(asked, members=[_pin(member, datasets) for member in asked.members])
-    code = read_code(context.project.root, runner=context.runner)
+    tiers = context.tiers
+    code = read_code(context.project.root, runner=context.runner, without=(tiers.scratch, tiers.durable, tiers.shared))
     recorded = dict.fromkeys(member.snapshot for member in asked.members if member.snapshot is not None)
     snapshots = {digest: describe_snapshot(digest, context.tiers, like=code.record) for digest in recorded}
     request = LaunchRequest(
@@ -194,6 +196,9 @@ def _entry(context: Context, asked: Asked, member: Member, now: CodeRecord) -> S
 
 
 def _search_path(code: Path, inherited: str | None) -> str:
+    if os.pathsep in str(code):
+        # PYTHONPATH has no way to quote one: the job would import the code as it is later, not its snapshot.
+        raise ConfigError(f"{code}: found {os.pathsep!r} in the project's path; allowed: a path without it")
     return str(code) if not inherited else f"{code}:{inherited}"
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from nexa_infra.storage.layout import Project
 
 _TAIL_BYTES = 64 * 1024
+_LARGEST = 2**63
+"""No step and no number of tokens gets here; a larger whole number is a mistake of the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty when there is none."""
     try:
         value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -118,7 +120,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # a line cut by a crash; what follows it is whole again
     return record if isinstance(record, dict) else None
 
@@ -133,8 +135,13 @@ def _moment(value: object) -> datetime | None:
 
 
 def _whole(value: object, default: int | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return value if isinstance(value, int) and is_whole else default
 
 
 def _number(value: object, default: float | None) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+    # NaN stays: a person who watches a run wants to see it.
+    if isinstance(value, float):
+        return value
+    whole = _whole(value, None)
+    return default if whole is None else float(whole)

@@ -41,9 +41,16 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
     before = read_run_manifest(context.project, run_id)
     if config.train is None:
         raise ConfigError("--resume: a command of one's own has no checkpoints of ours to go on from")
-    if not list_checkpoints(run_id, context.tiers):
+    checkpoints = list_checkpoints(run_id, context.tiers)
+    if not checkpoints:
         raise ConfigError(
             f"--resume {run_id}: found no checkpoint of this run on scratch or durable; launch it without --resume"
+        )
+    max_steps = config.train.training.max_steps
+    if max_steps is not None and checkpoints[0].step > max_steps:
+        raise ConfigError(
+            f"--resume {run_id}: found its checkpoint of step {checkpoints[0].step}; allowed: training.max_steps of at "
+            f"least that, found {max_steps}"
         )
     old = dict(flatten(before.config.model_dump(mode="json")))
     new = dict(flatten(pin_newest(context, config).model_dump(mode="json")))

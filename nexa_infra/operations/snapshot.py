@@ -63,15 +63,18 @@ class CodeState:
     files: tuple[SnapshotFile, ...]
 
 
-def read_code(root: Path, *, runner: CommandRunner) -> CodeState:
+def read_code(root: Path, *, runner: CommandRunner, without: Sequence[Path] = ()) -> CodeState:
     """Return the state of the code under a root: git's view of it, and the digest its snapshot will have.
+
+    `without` are folders that hold no code wherever they lie: the storage tiers, in which older snapshots stand.
 
     Raises:
         ConfigError: the folder is too large to be a project.
     """
-    names = list_tracked(root, runner)
-    files, left_out = _read_files(root, names if names is not None else _walk(root))
-    checkout = Checkout() if names is None else read_checkout(root, runner)
+    inner = [str(folder.relative_to(root)) for folder in without if folder != root and folder.is_relative_to(root)]
+    names = list_tracked(root, runner, without=inner)
+    files, left_out = _read_files(root, names if names is not None else _walk(root, without=inner))
+    checkout = Checkout() if names is None else read_checkout(root, runner, without=inner)
     record = CodeRecord(
         commit=checkout.commit,
         branch=checkout.branch,
@@ -80,7 +83,8 @@ def read_code(root: Path, *, runner: CommandRunner) -> CodeState:
         snapshot=_digest(files),
         snapshot_files=len(files),
         snapshot_bytes=sum(file.size_bytes for file in files),
-        left_out=tuple(left_out),
+        # A name need not be text; the record must be.
+        left_out=tuple(os.fsencode(name).decode(errors="replace") for name in left_out),
     )
     return CodeState(root=root, record=record, files=tuple(files))
 
@@ -184,13 +188,16 @@ def _read_files(root: Path, names: Sequence[str]) -> tuple[list[SnapshotFile], l
                 left_out.append(name)
                 continue
             body, mode = os.fsencode(target), 0o120777
+        elif stat.S_ISDIR(info.st_mode):
+            left_out.append(name)  # a submodule, or a checkout of its own
+            continue
         elif not stat.S_ISREG(info.st_mode):
             continue
         elif info.st_size > MAX_FILE_BYTES or _is_secret(name):
             left_out.append(name)
             continue
         else:
-            body, mode = path.read_bytes(), 0o755 if info.st_mode & 0o100 else 0o644
+            body, mode = _read(path), 0o755 if info.st_mode & 0o100 else 0o644
         total += len(body)
         if total > MAX_TOTAL_BYTES or len(files) >= MAX_FILES:
             raise ConfigError(
@@ -200,6 +207,17 @@ def _read_files(root: Path, names: Sequence[str]) -> tuple[list[SnapshotFile], l
         digest = hashlib.sha256(body).hexdigest()
         files.append(SnapshotFile(name, mode, digest, len(body), stat.S_ISLNK(info.st_mode)))
     return files, left_out
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise EvidenceMissing(f"{path}: the file vanished while it was being read", hint="launch again") from error
+    except OSError as error:
+        raise EvidenceMissing(
+            f"{path}: cannot be read: {error.strerror}", hint="a snapshot holds all code: make it readable or ignore it"
+        ) from error
 
 
 def _pack(state: CodeState) -> bytes:
@@ -220,17 +238,19 @@ def _add(tar: tarfile.TarFile, root: Path, file: SnapshotFile) -> None:
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
         tar.addfile(info)
         return
-    body = path.read_bytes()
+    body = _read(path)
     if hashlib.sha256(body).hexdigest() != file.sha256:
         raise EvidenceMissing(f"{path}: the file changed while it was being read", hint="launch again")
     info.size, info.mode = len(body), file.mode
     tar.addfile(info, io.BytesIO(body))
 
 
-def _walk(root: Path) -> list[str]:
+def _walk(root: Path, *, without: Sequence[str]) -> list[str]:
     names: list[str] = []
+    skipped = {root / folder for folder in without}
     for folder, subfolders, found in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if name not in _SKIPPED_FOLDERS)
+        inner = (name for name in subfolders if name not in _SKIPPED_FOLDERS and Path(folder, name) not in skipped)
+        subfolders[:] = sorted(inner)
         names.extend(os.path.relpath(os.path.join(folder, name), root) for name in found)  # noqa: PTH118
         if len(names) > MAX_FILES * 2:
             break

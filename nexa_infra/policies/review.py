@@ -94,7 +94,8 @@ def _code(code: CodeRecord) -> Iterator[Finding]:
         yield Finding(
             "code",
             "warn",
-            f"{len(code.left_out)} files are not in the code snapshot (too large, or secrets): {shown}",
+            f"{len(code.left_out)} files are not in the code snapshot "
+            f"(too large, secrets, or checkouts of their own): {shown}",
         )
 
 

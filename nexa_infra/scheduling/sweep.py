@@ -20,6 +20,7 @@ from nexa_contracts.yaml_text import Document, read_yaml
 Point = dict[str, Scalar]
 """The value of every axis of one run, by dotted config key."""
 
+_ONLY_IN_RUNS = RunConfig.model_fields.keys() - SweepConfig.model_fields.keys()
 MAX_POINTS = 10_000_000
 """Largest grid; the same bound as `SweepConfig.trials`."""
 _BITS = 53
@@ -120,6 +121,8 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
         ConfigError: a wrong key or value, of the file, of its base, or of an axis; one line each.
     """
     document = read_yaml(path)
+    if isinstance(document.data, dict) and "axes" not in document.data and document.data.keys() & _ONLY_IN_RUNS:
+        raise ConfigError(f"{path}: found a run config; allowed: a sweep, with axes", hint=f"nexa launch {path}")
     mine, base_overrides = _split_overrides(overrides)
     if isinstance(document.data, dict) and document.data.get("base") is None:
         mine += [Override(key=f"run.{item.key}", value=item.value, text=item.text) for item in base_overrides]

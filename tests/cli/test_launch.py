@@ -150,6 +150,7 @@ def test_a_later_edit_does_not_reach_a_queued_run(cli: Cli) -> None:
         (["launch", "hello.yaml", "--set", "name=../../etc"], 2, "name: found '../../etc'"),
         (["show", "../../etc/passwd"], 2, "no such run"),
         (["sweep"], 2, "give exactly one of FILE and --resume SWEEP"),
+        (["sweep", "hello.yaml"], 2, "found a run config; allowed: a sweep, with axes"),
         (["runs", "--where", "stat=FAILED"], 2, "did you mean state?"),
         (["lanch"], 2, "did you mean launch?"),
         (["cost", "summary", "--by", "moon"], 2, "--by: found 'moon'"),
@@ -176,3 +177,25 @@ def test_compare_names_what_differs(cli: Cli) -> None:
     found = {item["key"]: item["values"] for item in cli.json("compare", first, second)["differences"]}
     assert found["max_retries"] == ["1", "7"]
     assert "command" not in found
+
+
+def test_json_is_all_that_stands_on_stdout_whatever_a_program_says_of_itself(cli: Cli) -> None:
+    said = '{"step": 1, "loss": NaN, "tokens_per_s": 1e999}\\n{"step": 1' + "0" * 30 + "}\\n"
+    code = f"import os; open(os.environ['NEXA_RUN_DIR'] + '/metrics.jsonl', 'w').write('{said}')"
+    cli.write("odd.yaml", json.dumps({"command": ["python3", "-c", code], "resources": {"memory": "64MiB"}}))
+    cli.ok("launch", "odd.yaml", "--detach")
+    text = cli.ok("status", "--watch", "--json")
+    (run,) = json.loads(text, parse_constant=pytest.fail)["runs"]
+    assert run["state"] == "SUCCEEDED"
+    assert (run["progress"]["step"], run["progress"]["loss"], run["progress"]["tokens_per_s"]) == (1, None, None)
+    assert "loss" in cli.ok("status")
+    cli.ok("leaderboard", "--plot", "--no-write")
+
+
+def test_a_shell_is_offered_commands_and_runs(cli: Cli) -> None:
+    run_id = cli.json("launch", "hello.yaml", "--wait")["runs"][0]["run_id"]
+    assert "_NEXA_COMPLETE" in cli.ok("completion", "bash")
+    asked = {"_NEXA_COMPLETE": "bash_complete", "COMP_WORDS": "nexa show run_", "COMP_CWORD": "2"}
+    assert cli.ok(env=asked) == f"plain,{run_id}\n"
+    asked = {"_NEXA_COMPLETE": "bash_complete", "COMP_WORDS": "nexa lau", "COMP_CWORD": "1"}
+    assert cli.ok(env=asked) == "plain,launch\n"

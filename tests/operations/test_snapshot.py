@@ -164,3 +164,31 @@ def test_a_folder_too_large_to_be_code_says_what_to_do(root: Path) -> None:
             stream.truncate(snapshot.MAX_FILE_BYTES)
     with pytest.raises(ConfigError, match=r"nexa\.yaml into the project's own folder"):
         read_code(root, runner=RUNNER)
+
+
+@pytest.mark.parametrize("is_git", [True, False])
+def test_what_runs_leave_in_tiers_inside_the_project_is_no_code(root: Path, is_git: bool) -> None:
+    # Snapshots stand in durable: each would hold all earlier ones.
+    if is_git:
+        git(root, "init", "-q")
+    inside = Tiers(root / "tiers" / "scratch", root / "tiers" / "durable", root / "tiers" / "a*b")
+    folders = (inside.scratch, inside.durable, inside.shared)
+    before = read_code(root, runner=RUNNER, without=folders).record
+    init_tiers(inside, clock=SystemClock())
+    write_snapshot(read_code(root, runner=RUNNER, without=folders), Project(root), inside)
+    assert read_code(root, runner=RUNNER, without=folders).record == before
+
+
+def test_a_checkout_inside_the_project_is_named_as_left_out(root: Path) -> None:
+    git(root, "init", "-q")
+    (root / "inner").mkdir()
+    git(root / "inner", "init", "-q")
+    (root / "inner" / "code.py").touch()
+    assert read_code(root, runner=RUNNER).record.left_out == ("inner/",)
+
+
+def test_a_name_that_is_no_text_does_not_break_the_record(root: Path) -> None:
+    git(root, "init", "-q")
+    (root / os.fsdecode(b"l\xe9nk")).symlink_to("/elsewhere")
+    record = read_code(root, runner=RUNNER).record
+    assert record.left_out == ("l\ufffdnk",)

@@ -73,6 +73,7 @@ def test_half_a_line_and_a_damaged_line_are_passed_over(tmp_path: Path) -> None:
         {"step": 15, "loss": 1.0, "time": 1767312000.0},
         {"step": 15, "loss": 1.0, "time": "yesterday"},
         {"step": 15, "loss": 1.0, "time": "2026-01-02T00:00:05"},
+        {"step": 10**30, "loss": 10**400, "time": "2026-01-02T00:00:01Z"},
     ],
 )
 def test_what_a_program_of_ones_own_writes_oddly_is_passed_over(tmp_path: Path, odd: dict[str, Any]) -> None:
