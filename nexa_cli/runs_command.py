@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nexa_infra.operations.status import LiveState
 
 
 @click.command()
 @click.option(
     "-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="Only runs with, say, state=FAILED."
 )
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most N runs.")
+@click.option("-n", "--limit", type=click.IntRange(1, 10**9), default=50, show_default=True, help="At most N runs.")
 @click.option("--all", "everything", is_flag=True, help="All runs, however many.")
 @click.option("--sort", metavar="FIELD", help="Order by a field; -FIELD turns it round.  [default: newest first]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,6 +35,7 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
     """
     from nexa_cli.output import note, print_json, print_table
     from nexa_cli.rows import row_cells, row_data
+    from nexa_contracts.errors import StorageError
     from nexa_infra.operations.context import open_project
     from nexa_infra.operations.live import live_states
     from nexa_infra.storage.index import open_index
@@ -40,7 +48,11 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
         total = len(rows) if everything or len(rows) < limit else index.count_runs(where)
         problems = index.problems
     open_ids = [row.run_id for row in rows if row.state is None]
-    live = live_states()(open_ids) if open_ids else {}
+    live: Mapping[str, LiveState] = {}
+    try:
+        live = live_states()(open_ids) if open_ids else {}
+    except StorageError as error:
+        problems = (*problems, error.message)  # the list is what tells which runs a lost queue held
     if as_json:
         print_json([row_data(row, live.get(row.run_id)) for row in rows])
     elif not rows:

@@ -92,6 +92,8 @@ class Watcher:
     def look(self) -> SubmissionView:
         """Return the view of now."""
         waiting = [run_id for run_id in self._run_ids if run_id not in self._ended]
+        # Who has an outcome needs no backend: it is told also where the queue is lost.
+        waiting = [run_id for run_id in waiting if not self._project.outcome(run_id).exists()]
         live = self._live(waiting) if waiting else {}
         views = [self._ended.get(run_id) or self._view(run_id, live.get(run_id)) for run_id in self._run_ids]
         self._ended.update({view.run_id: view for view in views if view.state.is_final})
@@ -130,6 +132,9 @@ def render_view(
 ) -> RunView:
     """Return the view of a run from its manifest, its outcome (empty while it goes on) and what the backend says."""
     attempt: int | None
+    damage = _find_damage(outcome) if outcome else None
+    if damage is not None:
+        outcome = {}
     if outcome:
         state, seconds, attempt = JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
     elif live is not None:
@@ -140,7 +145,7 @@ def render_view(
     failure = outcome.get("failure") or {}
     reason = live.reason if live is not None else None
     if not outcome and live is None:
-        reason = "planned, not submitted, or the backend has lost it"
+        reason = damage or "planned, not submitted, or the backend has lost it"
     return RunView(
         run_id=run_id,
         name=str(manifest.get("name", "")),
@@ -156,6 +161,17 @@ def render_view(
         evidence=tuple(failure.get("evidence") or ()),
         reason=reason,
     )
+
+
+def _find_damage(outcome: Mapping[str, Any]) -> str | None:
+    try:
+        JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
+        failure = outcome.get("failure")
+        if failure:
+            failure["kind"], failure["message"]
+    except (LookupError, ValueError, TypeError) as error:
+        return f"its outcome is damaged: {error}"
+    return None
 
 
 def cost_so_far(manifest: Mapping[str, Any], seconds: float) -> float | None:

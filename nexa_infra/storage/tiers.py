@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import AlreadyExists, ConfigError, StorageError, TierMissing
 from nexa_infra.storage.atomic import create_file, make_folder, storage_errors
-from nexa_infra.storage.layout import TIER_MARKER, Tiers
+from nexa_infra.storage.layout import TIER_MARKER, Project, Tiers
 
 if TYPE_CHECKING:
     from nexa_contracts.site import TierPaths
@@ -47,7 +47,7 @@ def plan_tiers(paths: TierPaths, root: Path) -> Tiers:
     """Return where a site's tiers are; relative folders start at the project's root. Nothing is looked at.
 
     Raises:
-        ConfigError: two tiers are the same folder, or durable lies inside scratch.
+        ConfigError: two tiers are the same folder, durable lies inside scratch, or one inside the folder of the runs.
     """
     chosen = {name: Path(os.path.normpath(root / Path(getattr(paths, name)).expanduser())) for name in TIER_NAMES}
     tiers = Tiers(**chosen)
@@ -58,6 +58,10 @@ def plan_tiers(paths: TierPaths, root: Path) -> Tiers:
             f"tiers.durable: found {tiers.durable} inside scratch {tiers.scratch}; allowed: a folder outside scratch",
             hint="scratch dies with its node; durable is what stays",
         )
+    runs = Project(root).runs
+    for name, folder in chosen.items():
+        if folder.is_relative_to(runs):
+            raise ConfigError(f"tiers.{name}: found {folder}; allowed: a folder outside {runs}, which holds the runs")
     return tiers
 
 
@@ -193,7 +197,7 @@ def _read_marker(folder: Path, name: TierName) -> tuple[str, str]:
     try:
         content = json.loads(raw)
         return str(content["tier"]), str(content["id"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TierMissing(
             f"tiers.{name}: {marker} is not a tier's marker", hint="see whether this is the right folder"
         ) from error

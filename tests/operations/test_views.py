@@ -117,6 +117,13 @@ def test_a_run_nobody_knows_is_unknown_and_not_failed() -> None:
     assert shown.reason == "planned, not submitted, or the backend has lost it"
 
 
+@pytest.mark.parametrize("outcome", [{"state": "LATER"}, {"state": "FAILED", "seconds": "x"}, {"failure": 1}])
+def test_an_outcome_that_is_none_of_ours_is_said_and_breaks_no_view(outcome: dict[str, Any]) -> None:
+    shown = view(outcome, None)
+    assert shown.state is JobState.UNKNOWN
+    assert "its outcome is damaged" in str(shown.reason)
+
+
 def test_an_unknown_price_is_an_unknown_cost() -> None:
     manifest = {"estimate": {"rate": {"hourly": None}, "units_per_run": 4}}
     assert cost_so_far(manifest, 100.0) is None
@@ -140,7 +147,7 @@ def test_what_has_ended_is_not_asked_about_again(tmp_path: Path) -> None:
     project.outcome(RUN).write_text(json.dumps({"state": "SUCCEEDED", "seconds": 1.0, "attempts": 1}))
     assert watcher.look().is_final
     assert watcher.look().counts == {"SUCCEEDED": 1}
-    assert asked == [(RUN,), (RUN,)]
+    assert asked == [(RUN,)]
 
 
 def test_a_job_inherits_what_programs_need_and_no_credential() -> None:

@@ -67,6 +67,8 @@ def test_initialising_again_changes_nothing(tmp_path: Path) -> None:
         (TierPaths(scratch="x", durable="x"), "three different folders"),
         (TierPaths(scratch="x", durable="y/../x/."), "three different folders"),
         (TierPaths(scratch="x", durable="x/kept"), "inside scratch"),
+        (TierPaths(scratch="runs"), "which holds the runs"),
+        (TierPaths(shared="runs/manifests"), "which holds the runs"),
     ],
 )
 def test_tiers_that_exclude_each_other_are_refused(tmp_path: Path, paths: TierPaths, message: str) -> None:
