@@ -178,7 +178,7 @@ def _not_found(name: str, versions: dict[str, list[int]]) -> NotFound:
     if not versions:
         return NotFound(f"dataset {name}: nothing is registered", hint="register it with `nexa data register`")
     close = difflib.get_close_matches(name, versions, n=1, cutoff=0.5)
-    nearest = f"; did you mean {close[0]}?" if close else ""
+    nearest = f"; did you mean {close[0]}?" if close else ";"
     known = [f"{known} (v{numbers[-1]})" for known, numbers in sorted(versions.items())]
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return NotFound(f"dataset {name}: not registered;{nearest} known: {shown}")
+    return NotFound(f"dataset {name}: not registered{nearest} known: {shown}")
