@@ -6,7 +6,7 @@ import logging
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,11 +50,14 @@ class Starter:
         self._clock = clock
         self._inventory = Inventory(SystemRunner(), clock=clock)
 
-    def start_ready(self) -> dict[int, Child]:
-        """Start every job that may go now; return their entries by job id."""
+    def start_ready(self, *, gone: Collection[int] = ()) -> dict[int, Child]:
+        """Start every job that may go now; return their entries by job id.
+
+        `gone` are jobs that count as running and hold nothing any more.
+        """
         if not self._queue.list_needed_secrets() <= self._environment.keys():
             self._queue.note_missing_secrets(self._environment.keys())
-        running = self._queue.list_running()
+        running = [job for job in self._queue.list_running() if job.job_id not in gone]
         machine = self._inventory.read()
         if sum(job.cpus for job in running) >= machine.cpus:
             return {}

@@ -49,6 +49,8 @@ class Supervisor:
         self._clock = clock
         self._boot_id = read_boot_id()
         self._children: dict[int, Child] = {}
+        self._unsettled: set[int] = set()
+        """Jobs that ended and cannot be recorded yet."""
         self._settler = Settler(boot_id=self._boot_id, environment=environment, clock=clock)
         self._canceller = Canceller(queue, settler=self._settler, clock=clock)
         self._starter = Starter(queue, settler=self._settler, environment=environment, log=log, clock=clock)
@@ -77,7 +79,7 @@ class Supervisor:
             if self._has_ended(job):
                 self._settle(job)
         self._canceller.pass_on()
-        self._children.update(self._starter.start_ready())
+        self._children.update(self._starter.start_ready(gone=self._unsettled))
 
     def _has_ended(self, job: Job) -> bool:
         child = self._children.get(job.job_id)
@@ -104,13 +106,16 @@ class Supervisor:
         try:
             values = self._settler.settle(job)
         except StorageError as error:
-            # The disk may have room again in a moment; until then the job holds its place.
+            # The disk may have room again in a moment. Until then the job is not over, but its place is free: the full
+            # disk of one project must not hold up the others.
+            self._unsettled.add(job.job_id)
             if job.reason != error.message:
                 logger.warning("run cannot be settled yet run_id=%s reason=%s", job.run_id, error)
                 self._queue.update_job(job.job_id, reason=error.message)
             return
         self._queue.update_job(job.job_id, **values)
         self._children.pop(job.job_id, None)
+        self._unsettled.discard(job.job_id)
         self._canceller.forget(job.job_id)
 
 

@@ -10,6 +10,7 @@ import pytest
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import StorageError
 from nexa_contracts.job import JobHandle
+from nexa_contracts.site import LocalLimits, SiteConfig
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import ProcessMark, end_tree, find_process, is_alive, send_signal
@@ -69,6 +70,16 @@ def test_a_job_that_succeeds_leaves_no_process_behind(machine: LocalMachine, tmp
     assert machine.outcome(tmp_path, handle).state is JobState.SUCCEEDED
     daemon = find_process(int((tmp_path / "daemon").read_text()))
     assert daemon is None or daemon.is_zombie
+
+
+def test_a_run_that_cannot_be_recorded_does_not_hold_up_the_others(machine: LocalMachine, tmp_path: Path) -> None:
+    spoil = "import os; path = os.environ['NEXA_RUN_DIR'] + '/attempts'; os.rmdir(path); open(path, 'w')"
+    one_core = SiteConfig(local=LocalLimits(cpus=1))
+    spoilt, other = launch(machine.backend, tmp_path, make_request(tmp_path, spoil, "print('two')"), site=one_core)
+    assert machine.wait_for_end([other]) == [JobState.SUCCEEDED]
+    assert machine.backend.states([spoilt]) == {spoilt: JobState.RUNNING}
+    Project(tmp_path).attempts(spoilt.name).unlink()
+    assert machine.wait_for_end([spoilt]) == [JobState.FAILED]
 
 
 def test_a_job_cancelled_while_it_waits_never_starts(machine: LocalMachine, tmp_path: Path) -> None:
