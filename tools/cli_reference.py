@@ -26,6 +26,12 @@ def render_commands() -> str:
     return "".join(parts)
 
 
+def render_overview() -> str:
+    """Return what `nexa --help` prints, as click renders it for a terminal of 80 columns."""
+    settings = {**nexa.context_settings, "terminal_width": 78}  # click leaves two of 80 columns free
+    return f"{nexa.get_help(nexa.make_context('nexa', [], resilient_parsing=True, **settings))}\n"
+
+
 def _walk(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     yield context.command_path, command.get_help(context)
     if not isinstance(command, click.Group):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli_reference import render_commands
+from cli_reference import render_commands, render_overview
 from config_reference import render_config_reference
 from schema_docstrings import find_docstrings
 
@@ -58,6 +58,7 @@ def render_pages() -> dict[Path, str]:
     }
     pages[REFERENCE / "config.md"] = render_config_reference()
     pages[REFERENCE / "cli.md"] = render_commands()
+    pages[Path("nexa_cli/help.txt")] = render_overview()
     return pages
 
 

@@ -40,3 +40,10 @@ def test_commands_that_read_no_config_load_no_schema(cli: Cli, arguments: list[s
 
 def test_a_launch_loads_no_training_stack(cli: Cli) -> None:
     assert not loaded_modules(cli, "launch", "hello.yaml", "--dry-run") & set(HEAVY)
+
+
+def test_the_overview_is_what_click_would_print_and_loads_not_even_click(cli: Cli) -> None:
+    done = SystemRunner().run([sys.executable, "-c", _PROBE.replace("nexa_cli.main", "nexa_cli.entry").replace(
+        "main(sys.argv[1:])", "main()"), "--help"], timeout_s=60, cwd=cli.project.root)  # fmt: skip
+    assert done.stdout == cli.ok("--help", env={"COLUMNS": "80"})
+    assert not {"click", "pydantic", "re"} & set(done.stderr.split())
