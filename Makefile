@@ -14,7 +14,7 @@ CODE := nexa_contracts nexa_infra nexa_train nexa_eval nexa_cli
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-demo ## a hyper-parameter sweep on this machine, in about five minutes from a fresh clone
+demo: $(VENV)/.installed-demo ## a hyper-parameter sweep on this machine, in about five minutes from a fresh clone, installation included
 	$(BIN)/nexa sweep nexa_train/sweeps/random_search.yaml
 
 dev: $(VENV)/.installed-dev ## everything a developer needs, in .venv
