@@ -165,7 +165,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
             "-" if evaluated is None else f"{evaluated:.3f}",
             "-" if speed is None else f"{speed:,.0f}",
             "-" if run.state.is_final else format_duration(progress.seconds_left),
-            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.5f}"),
+            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.4f}"),
         )
     return table
 
