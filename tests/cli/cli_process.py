@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nexa_infra.operations.backends import state_dir as find_state_dir
 from nexa_infra.process import Completed, SystemRunner
+from nexa_infra.scheduling.local_queue import LocalQueue
+from nexa_infra.scheduling.process_tree import is_alive, send_signal
 from nexa_infra.storage.layout import Project
 
 HELLO = """\
@@ -41,3 +45,14 @@ class Cli:
         path = self.project.root / name
         path.write_text(text, encoding="utf-8")
         return path
+
+
+def end_supervisor() -> None:
+    """End the supervisor of this test's queue, so that no process outlives the test."""
+    queue_file = find_state_dir(os.environ).queue
+    if not queue_file.exists():
+        return
+    with LocalQueue(queue_file) as queue:
+        mark = queue.find_supervisor()
+        if mark is not None and is_alive(mark):
+            send_signal(mark.pid, signal.SIGTERM)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from nexa_infra.operations.backends import state_dir as find_state_dir
-from nexa_infra.scheduling.local_queue import LocalQueue
-from nexa_infra.scheduling.process_tree import is_alive, send_signal
+from tests.cli.cli_process import end_supervisor
 from tests.docs.printed_page import Command, File, Program, find_stamps, read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +97,7 @@ def reader(tmp_path: Path, state_dir: Path) -> Iterator[Reader]:
     for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=root, check=True, timeout=60)
     yield Reader(root)
-    _end_supervisor()
+    end_supervisor()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -121,16 +118,3 @@ def test_a_make_target_that_a_page_prints_is_made_before_every_merge(page: Path)
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     printed = {step.text for step in read_steps(page) if isinstance(step, Command) and step.text.startswith("make ")}
     assert [text for text in sorted(printed) if not re.search(rf"\b{re.escape(text)}\b", ci)] == []
-
-
-def _end_supervisor() -> None:
-    queue_file = find_state_dir(os.environ).queue
-    if not queue_file.exists():
-        return
-    queue = LocalQueue(queue_file)
-    try:
-        mark = queue.find_supervisor()
-        if mark is not None and is_alive(mark):
-            send_signal(mark.pid, signal.SIGTERM)
-    finally:
-        queue.close()

@@ -7,19 +7,17 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
-
-import pytest
 
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.cost import CostEstimate
 from nexa_contracts.resources import Resources
 from nexa_contracts.states import JobState
-from nexa_infra.storage.index import RunIndex, open_index
+from nexa_infra.storage.index import open_index
 from nexa_infra.storage.index_update import RELIST_S
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import record_cost, record_manifest, record_manifests, record_outcome, record_sweep
 from nexa_infra.testing.clock import FakeClock
+from tests.storage.index_asked import ids, open_ids
 from tests.storage.manifests_made import (
     RATE,
     START,
@@ -31,26 +29,6 @@ from tests.storage.manifests_made import (
     make_sweep,
     run_id_of,
 )
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    # Well after the files are written: a folder that changed within the last ticks is looked at again.
-    return FakeClock(SystemClock().now() + timedelta(minutes=1))
-
-
-def ids(index: RunIndex) -> list[str]:
-    return [row.run_id for row in index.find_runs()]
-
-
-def open_ids(project: Project, clock: FakeClock) -> list[str]:
-    with open_index(project, clock=clock) as index:
-        return ids(index)
 
 
 def copy_in_unseen(project: Project, number: int) -> None:

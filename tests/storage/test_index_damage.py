@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from nexa_contracts.clock import SystemClock
-from nexa_infra.storage.index import RunIndex, open_index
+from nexa_infra.storage.index import open_index
 from nexa_infra.storage.journal import JOURNAL_NAME
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import record_manifest, record_manifests, record_outcome
 from nexa_infra.testing.clock import FakeClock
+from tests.storage.index_asked import ids, open_ids
 from tests.storage.manifests_made import make_manifest, make_outcome, run_id_of
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    # Well after the files are written: a folder that changed within the last ticks is looked at again.
-    return FakeClock(SystemClock().now() + timedelta(minutes=1))
-
-
-def ids(index: RunIndex) -> list[str]:
-    return [row.run_id for row in index.find_runs()]
-
-
-def open_ids(project: Project, clock: FakeClock) -> list[str]:
-    with open_index(project, clock=clock) as index:
-        return ids(index)
 
 
 def damage(path: Path, how: str) -> None:
