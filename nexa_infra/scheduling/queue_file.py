@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nexa_contracts.errors import StorageError
+from nexa_contracts.states import FINAL_STATES
 from nexa_infra.storage.atomic import make_folder
 
-VERSION = 1
 _BUSY_S = 30.0
 _SURROUNDINGS = frozenset(
     {
@@ -47,6 +48,9 @@ CREATE TABLE supervisor (
     one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL
 );
 """
+VERSION = zlib.crc32(_SCHEMA.encode()) & 0x7FFF_FFFF
+"""Of the tables, from their own text: a change of them cannot forget to change it."""
+_FINAL = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES))
 
 
 @contextmanager
@@ -113,16 +117,28 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = _read_version(connection)
     if version == VERSION:
         return
-    if version != 0:
-        raise StorageError(
-            f"{path}: the local queue has version {version}; this one reads {VERSION}",
-            hint="let the other version's jobs end, then remove the file",
-        )
     with transaction(connection, path):
-        if _read_version(connection) == 0:  # else another process was faster
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        version = _read_version(connection)
+        if version == VERSION:
+            return  # another process was faster
+        if version != 0:
+            _remove_settled(connection, path)
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _remove_settled(connection: sqlite3.Connection, path: Path) -> None:
+    # The queue holds nothing that the manifests do not, once every job in it has ended.
+    unsettled = connection.execute(f"SELECT count(*) FROM jobs WHERE state NOT IN ({_FINAL})").fetchone()[0]  # noqa: S608
+    if unsettled:
+        raise StorageError(
+            f"{path}: {unsettled} jobs of another version of nexa have not ended; this version reads other tables",
+            hint="let them end with that version, or set NEXA_STATE_DIR to another folder",
+        )
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    for (name,) in tables.fetchall():
+        connection.execute(f'DROP TABLE "{name}"')
 
 
 def _read_version(connection: sqlite3.Connection) -> int:
