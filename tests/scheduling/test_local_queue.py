@@ -135,13 +135,43 @@ def test_a_damaged_file_is_an_error_with_what_to_do(tmp_path: Path, cut: int) ->
     assert "move it away" in str(caught.value.hint)
 
 
-def test_the_queue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+def make_foreign(path: Path, *, state: JobState) -> None:
+    """A queue whose tables are another version's, with one job."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE jobs (name TEXT, state TEXT)")
+    connection.execute("INSERT INTO jobs VALUES ('theirs', ?)", (state.value,))
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING, JobState.PREEMPTED])
+def test_the_queue_of_another_version_is_left_alone_while_its_jobs_have_not_ended(
+    tmp_path: Path, state: JobState
+) -> None:
+    path = tmp_path / "queue.sqlite3"
+    make_foreign(path, state=state)
+    with pytest.raises(StorageError, match="1 jobs of another version of nexa have not ended"):
+        LocalQueue(path)
+    assert sqlite3.connect(path).execute("SELECT name FROM jobs").fetchall() == [("theirs",)]
+
+
+def test_the_queue_of_another_version_is_made_anew_when_its_jobs_have_ended(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite3"
+    make_foreign(path, state=JobState.SUCCEEDED)
+    for _ in range(2):
+        with LocalQueue(path) as queue:
+            queue.add_jobs([new_job()])
+            assert list(queue.find_runs([new_job().run_id])) == [new_job().run_id]
+
+
+def test_a_queue_whose_tables_are_unknown_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite3"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StorageError, match="version 99; this one reads 1"):
+    with pytest.raises(StorageError, match="no such table: jobs"):
         LocalQueue(path)
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (99,)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
