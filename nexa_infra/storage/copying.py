@@ -1,8 +1,8 @@
 """Trees copied and hashed in one pass over the bytes, every file flushed to the disk.
 
-A file is read once; one thread reads and hashes while another writes, around the page cache, so that the disk works
-from the start instead of waiting for the flush at the end. Many small files are flushed side by side, which lets the
-file system's journal commit them together. Measured by benchmarks/promotion.py.
+A file is read once; reading, hashing and writing each have a thread, and writes go around the page cache, so that the
+disk works from the start instead of waiting for the flush at the end. Many small files are flushed side by side, which
+lets the file system's journal commit them together. Measured by benchmarks/promotion.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import logging
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,10 +28,11 @@ from nexa_infra.storage.atomic import fsync_dir, storage_errors
 logger = logging.getLogger(__name__)
 
 _LARGE_BYTES = 4 * 1024 * 1024
-"""From here a file gets a reading and hashing thread of its own; below, starting one costs more than it gains."""
-_BUFFER_BYTES = 4 * 1024 * 1024
-_BUFFERS = 4
-_SMALL_FILE_THREADS = 16
+"""From here a file gets threads of its own; below, starting them costs more than it gains."""
+_BUFFER_BYTES = 8 * 1024 * 1024
+_BUFFERS = 5
+"""One with each of the three threads, and two on their way."""
+_SMALL_FILE_THREADS = 32
 """They wait for the disk, not for a core."""
 _LARGE_FILE_THREADS = 2
 
@@ -142,22 +144,28 @@ def _in_threads(files: Sequence[SourceFile], work: Callable[[SourceFile], FileDi
     # The largest first, so that no thread is left alone with it at the end.
     large = sorted((file for file in files if file.size_bytes >= _LARGE_BYTES), key=lambda file: -file.size_bytes)
     small = [file for file in files if file.size_bytes < _LARGE_BYTES]
-    with (
-        ThreadPoolExecutor(_LARGE_FILE_THREADS, "copy-large") as few,
-        ThreadPoolExecutor(_SMALL_FILE_THREADS, "copy-small") as many,
-    ):
-        futures = {file.path: few.submit(work, file) for file in large}
-        futures |= {file.path: many.submit(work, file) for file in small}
+    done: dict[str, FileDigest] = {}
+    failed = threading.Event()
+
+    def take_from(waiting: Iterator[SourceFile]) -> None:
+        # A thread takes file after file: a future for each of thousands cost more than their copying.
         try:
-            return tuple(futures[file.path].result() for file in files)
+            for file in waiting:
+                if failed.is_set():
+                    return
+                done[file.path] = work(file)
         except BaseException:
-            _cancel(futures.values())
+            failed.set()
             raise
 
-
-def _cancel(futures: Iterable[Future[FileDigest]]) -> None:
-    for future in futures:
-        future.cancel()
+    with ThreadPoolExecutor(_LARGE_FILE_THREADS + _SMALL_FILE_THREADS, "copy") as pool:
+        threads = []
+        for some, count in ((large, _LARGE_FILE_THREADS), (small, _SMALL_FILE_THREADS)):
+            waiting = iter(some)
+            threads += [pool.submit(take_from, waiting) for _ in range(min(count, len(some)))]
+        for thread in threads:
+            thread.result()
+    return tuple(done[file.path] for file in files)
 
 
 def _copy_file(source: Path, target: Path, file: SourceFile) -> str:
@@ -169,7 +177,7 @@ def _copy_file(source: Path, target: Path, file: SourceFile) -> str:
         with storage_errors(path, "writing"):
             writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                total, digest = (_pipe_large if file.size_bytes >= _LARGE_BYTES else _pipe_small)(reader, writer)
+                total, digest = _pipe(reader, writer, file.size_bytes)
                 _check_length(source / file.path, total, file)
                 os.fsync(writer)
             finally:
@@ -179,10 +187,13 @@ def _copy_file(source: Path, target: Path, file: SourceFile) -> str:
     return digest
 
 
-def _pipe_small(reader: int, writer: int) -> tuple[int, str]:
+def _pipe(reader: int, writer: int, size_bytes: int) -> tuple[int, str]:
+    if size_bytes >= _LARGE_BYTES:
+        return _pipe_large(reader, writer)
     digest = hashlib.sha256()
     total = 0
-    while data := os.read(reader, _BUFFER_BYTES):
+    # A byte more than was listed, so that one read takes all; asking for much more costs more than the copying.
+    while data := os.read(reader, size_bytes + 1):
         digest.update(data)
         _write_all(writer, memoryview(data))
         total += len(data)
@@ -190,33 +201,42 @@ def _pipe_small(reader: int, writer: int) -> tuple[int, str]:
 
 
 def _pipe_large(reader: int, writer: int) -> tuple[int, str]:
-    # A buffer goes free -> read and hashed by the other thread -> full -> written by this one -> free.
+    # A buffer goes free -> filled by one thread -> hashed by another -> written by this one -> free.
     digest = hashlib.sha256()
     free: SimpleQueue[memoryview | None] = SimpleQueue()
-    full: SimpleQueue[memoryview | None] = SimpleQueue()
+    filled: SimpleQueue[memoryview | None] = SimpleQueue()
+    hashed: SimpleQueue[memoryview | None] = SimpleQueue()
     for _ in range(_BUFFERS):
         free.put(memoryview(mmap.mmap(-1, _BUFFER_BYTES)))  # at a page boundary, which direct writes need
 
-    def read_and_hash() -> None:
+    def read() -> None:
         try:
             while (buffer := free.get()) is not None and (count := _fill(reader, buffer)):
-                digest.update(buffer[:count])
-                full.put(buffer[:count])
+                filled.put(buffer[:count])
         finally:
-            full.put(None)
+            filled.put(None)
+
+    def take_digest() -> None:
+        try:
+            while (content := filled.get()) is not None:
+                digest.update(content)
+                hashed.put(content)
+        finally:
+            hashed.put(None)
 
     total = 0
     _write_around_the_cache(writer)
-    with ThreadPoolExecutor(1, "copy-hash") as other:
-        reading = other.submit(read_and_hash)
+    with ThreadPoolExecutor(2, "copy-pipe") as others:
+        stages = [others.submit(read), others.submit(take_digest)]
         try:
-            while (content := full.get()) is not None:
+            while (content := hashed.get()) is not None:
                 _write_all(writer, content)
                 total += len(content)
                 free.put(content)  # shorter than a buffer only at the end of the file
         finally:
             free.put(None)
-        reading.result()
+        for stage in stages:
+            stage.result()
     return total, digest.hexdigest()
 
 
