@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,16 +41,14 @@ VICTIMS = {
     "promoter": "nexa_infra.storage.promoter",
     "supervisor": "nexa_infra.scheduling.supervisor",
 }
-CONFIG = """\
-name: victim
-resources: {walltime: 10m, memory: 1GiB}
-model: {scratch: {vocab_size: 300, hidden_size: 16, num_layers: 1, num_heads: 2}}
-data: {dataset: python_stdlib, block_size: 32, max_rows: 20, eval_fraction: 0.1}
-training: {max_steps: 120, batch_size: 4, learning_rate: 1e-3, log_every: 10}
-checkpoints: {every_steps: 10, promote_every_steps: 40}
-max_retries: 3
-"""
+CONFIG = Path(__file__).parents[1] / "tests" / "faults" / "small.yaml"
+LAUNCH = [
+    NEXA, "launch", CONFIG.name, "--detach", "--set", "resources.walltime=10m", "--set", "training.max_steps=120",
+    "--set", "checkpoints.promote_every_steps=40", "--set", "max_retries=3",
+]  # fmt: skip
 END_S = 300.0
+NOT_SUBMITTED = "NOT SUBMITTED"
+"""Of a run whose launch was killed before it was handed over."""
 
 
 @dataclass
@@ -110,24 +109,23 @@ def make_project(folder: Path) -> tuple[Project, dict[str, str]]:
     root = folder / "project"
     root.mkdir()
     (root / "nexa.yaml").write_text("project: kills\n")
-    (root / "victim.yaml").write_text(CONFIG)
+    shutil.copy(CONFIG, root)
     environment = {**os.environ, "NEXA_STATE_DIR": str(folder / "state"), "HF_HUB_OFFLINE": "1"}
     return Project(root), environment
 
 
 def kill_round(project: Project, environment: dict[str, str], victim: str, rng: random.Random) -> bool:
     """Launch a run and kill the victim at a random moment; return whether it was alive."""
-    command = [NEXA, "launch", "victim.yaml", "--detach"]
     if victim == "cli":
         launcher = subprocess.Popen(
-            command, cwd=project.root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            LAUNCH, cwd=project.root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(rng.uniform(0.05, 3.0))
         alive = launcher.poll() is None
         launcher.kill()
         launcher.wait()
         return alive
-    subprocess.run(command, cwd=project.root, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(LAUNCH, cwd=project.root, env=environment, check=True, stdout=subprocess.DEVNULL)
     time.sleep(rng.uniform(0.5, 14.0))
     deadline = time.monotonic() + 20.0
     while time.monotonic() < deadline:
@@ -146,10 +144,8 @@ def settle_round(project: Project, environment: dict[str, str], before: set[str]
     for run_id in sorted({row.run_id for row in list_runs(project)} - before):
         state = wait_for_end(project, environment, run_id)
         tally.states[state] = tally.states.get(state, 0) + 1
-        if state not in ("SUCCEEDED", "UNKNOWN"):
+        if state != "SUCCEEDED" and not (state == NOT_SUBMITTED and "(cli)" in label):
             tally.broken.append(f"{label}: {run_id} ended {state}")
-        if state == "UNKNOWN" and "(cli)" not in label:
-            tally.broken.append(f"{label}: {run_id} was lost")
     tiers = Tiers(*(project.root / "storage" / name for name in ("scratch", "durable", "shared")))
     if tiers.durable.is_dir():
         recover_promotions(tiers, clock=SystemClock())
@@ -160,15 +156,17 @@ def settle_round(project: Project, environment: dict[str, str], before: set[str]
 
 
 def wait_for_end(project: Project, environment: dict[str, str], run_id: str) -> str:
-    """Return the state a run ends in; UNKNOWN when it was never submitted."""
+    """Return the state a run ends in, or that it was never submitted."""
     deadline = time.monotonic() + END_S
     while time.monotonic() < deadline:
         done = subprocess.run(
             [NEXA, "status", run_id, "--json"], cwd=project.root, env=environment, check=True, capture_output=True
         )
         (run,) = json.loads(done.stdout)["runs"]
-        if run["state"] == "UNKNOWN" or JobState(run["state"]).is_final:
-            return str(run["state"])
+        if JobState(run["state"]).is_final:
+            return NOT_SUBMITTED if str(run["failure"]).startswith("not_submitted") else str(run["state"])
+        if run["state"] == JobState.UNKNOWN:
+            return "UNKNOWN"
         time.sleep(0.5)
     return "NEVER ENDED"
 

@@ -18,8 +18,9 @@ def command(runs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     Example:
       nexa compare run_20251030_213000_k3f9-001 run_20251030_213000_k3f9-004
     """
+    from nexa_cli.comparing import print_differences
     from nexa_cli.naming import find_run
-    from nexa_cli.output import print_json, print_table
+    from nexa_cli.output import print_json
     from nexa_infra.operations.compare import compare_runs
     from nexa_infra.operations.context import open_project
     from nexa_infra.storage.manifests import find_outcome, read_run_manifest
@@ -42,7 +43,7 @@ def command(runs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     if not comparison.differences:
         click.echo("nothing differs")
         return
-    print_table(["", "key", *run_ids], [[item.section, item.key, *item.values] for item in shown])
+    print_differences(run_ids, shown)
     hidden = len(comparison.differences) - len(shown)
     if hidden:
         click.echo(f"{hidden} packages or variables differ too: nexa compare --all")

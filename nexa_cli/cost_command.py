@@ -102,6 +102,7 @@ def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None
     from dataclasses import asdict
 
     from nexa_cli.output import note, print_json, print_table
+    from nexa_cli.unreadable import warn_of_unreadable
     from nexa_infra.monitoring.costs import check_group, summarize_costs
     from nexa_infra.operations.context import open_context
     from nexa_infra.operations.reconcile import settle_ended
@@ -112,6 +113,7 @@ def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None
     settle_ended(context)
     runs = list_costed_runs(context.project, conditions)
     rows = summarize_costs(runs, by=by)
+    warn_of_unreadable(context.project)
     if as_json:
         print_json([asdict(row) for row in rows])
         return

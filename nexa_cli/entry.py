@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from nexa_cli.stdout import watch_stdout
+
 _COMPLETING = "_NEXA_COMPLETE"
 
 
@@ -15,8 +17,10 @@ def main() -> None:
     """Run the command line and exit with its status."""
     if sys.argv[1:] in (["--help"], ["-h"]) and _COMPLETING not in os.environ:
         page = os.path.join(os.path.dirname(__file__), "help.txt")  # noqa: PTH118, PTH120 - pathlib costs as much again
+        watch_stdout()
         with open(page, encoding="utf-8") as stream:  # noqa: PTH123
             sys.stdout.write(stream.read())
+        sys.stdout.flush()
         return
     from nexa_cli.main import main as run
 

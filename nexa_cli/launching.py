@@ -40,7 +40,7 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
         indent=2,
     )
     for file in plan.files:
-        _print_file(file.path, file.text)
+        _print_file(file.path, file.text, left_out=plan.left_out)
     for argv in plan.commands:
         click.echo("  would run: " + " ".join(argv))
     _print_warnings(launched)
@@ -111,15 +111,20 @@ def _print_warnings(launched: Launched) -> None:
         note(f"warning: {line}")
 
 
-def _print_file(path: str, text: str) -> None:
-    click.echo(f"  would write: {path} ({len(text.encode())} bytes)")
-    if not path.endswith("spec.json"):
+def _print_file(path: str, text: str, *, left_out: int) -> None:
+    is_spec = path.endswith("spec.json")
+    size = "shortened here" if is_spec and left_out else f"{len(text.encode())} bytes"
+    click.echo(f"  would write: {path} ({size})")
+    if not is_spec:
         return
-    entries = json.loads(text)["entries"]
-    for index, entry in list(entries.items())[:_SHOWN_RUNS]:
+    spec = json.loads(text)
+    entries = spec["entries"]
+    for index, own in list(entries.items())[:_SHOWN_RUNS]:
+        entry = {**spec["common"], **own}
         point = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in entry["point"].items())  # fmt: skip
         command = " ".join(entry["command"])
         click.echo(f"    {index}: {command}" + (f"  [{point}]" if point else ""))
-    if len(entries) > _SHOWN_RUNS:
-        click.echo(f"    … and {len(entries) - _SHOWN_RUNS} more")
+    more = len(entries) + left_out - _SHOWN_RUNS
+    if more > 0:
+        click.echo(f"    … and {more} more")

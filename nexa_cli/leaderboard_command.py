@@ -43,6 +43,7 @@ def command(
     from nexa_cli.naming import find_sweep
     from nexa_cli.output import print_json
     from nexa_cli.ranking import rank, write_files
+    from nexa_cli.unreadable import warn_of_unreadable
     from nexa_contracts.sweep import Objective
     from nexa_infra.operations.context import open_context
 
@@ -53,6 +54,7 @@ def command(
         objective = Objective(metric=metric or "eval_loss", direction="maximize" if maximize else "minimize")
     board = rank(context, sweep_id, conditions=conditions, objective=objective)
     files = write_files(context, board, sweep_id) if write and board.rows else []
+    warn_of_unreadable(context.project)
     if as_json:
         rows = [asdict(row) for row in board.rows]
         print_json({"objective": board.objective.model_dump(), "rows": rows, "files": [str(path) for path in files]})
@@ -65,9 +67,11 @@ def command(
 def write_and_print(context: Context, sweep_id: str) -> Leaderboard:
     """Rank a sweep's runs, write the table and the curves, print both, and return the ranking."""
     from nexa_cli.ranking import rank, write_files
+    from nexa_cli.unreadable import warn_of_unreadable
 
     board = rank(context, sweep_id)
     _print(board, write_files(context, board, sweep_id))
+    warn_of_unreadable(context.project)
     return board
 
 

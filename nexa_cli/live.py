@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from nexa_cli.output import printable
+from nexa_cli.output import note, printable
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration, format_usd
 from nexa_infra.operations.live import live_states
@@ -60,12 +59,21 @@ def _looks(watcher: Watcher, pause_s: float) -> Iterator[SubmissionView]:
         view = watcher.look()
         # A run that nobody knows will not end; it may only be on its way into the queue.
         is_lost = all(run.state.is_final or run.state is JobState.UNKNOWN for run in view.runs)
-        lost_s = lost_s + pause_s if is_lost else 0.0
+        lost_s = lost_s + pause_s if is_lost and view.trouble is None else 0.0
         yield view
 
 
 def _last(looks: Iterator[SubmissionView]) -> SubmissionView:
-    return deque(looks, maxlen=1)[0]
+    # Nothing is said of how it goes, except why it does not.
+    view = next(looks)
+    said: set[str] = set()
+    for view in looks:
+        stuck = [f"{run.run_id}: {run.reason}" for run in view.runs if run.reason and run.state is JobState.RUNNING]
+        for line in (*stuck, *filter(None, [view.trouble])):
+            if line not in said:
+                said.add(line)
+                note(f"waiting: {printable(line)}")
+    return view
 
 
 def _draw(looks: Iterator[SubmissionView]) -> SubmissionView:
@@ -81,12 +89,16 @@ def _draw(looks: Iterator[SubmissionView]) -> SubmissionView:
 
 
 def _print_lines(looks: Iterator[SubmissionView]) -> SubmissionView:
-    states: dict[str, JobState] = {}
+    states: dict[str, tuple[JobState, str | None]] = {}
     said = time.monotonic()
     view = next(looks)
+    trouble: str | None = None
     _say_changes(view, states)
     for view in looks:
-        changed = _say_changes(view, states)
+        if view.trouble is not None and view.trouble != trouble:
+            click.echo(f"waiting: {printable(view.trouble)}")
+        trouble = view.trouble
+        changed = trouble is None and _say_changes(view, states)
         if changed or time.monotonic() - said >= _LINE_EVERY_S:
             said = time.monotonic()
             for run in view.runs:
@@ -95,14 +107,14 @@ def _print_lines(looks: Iterator[SubmissionView]) -> SubmissionView:
     return view
 
 
-def _say_changes(view: SubmissionView, states: dict[str, JobState]) -> bool:
+def _say_changes(view: SubmissionView, states: dict[str, tuple[JobState, str | None]]) -> bool:
     changed = False
     for run in view.runs:
-        if states.get(run.run_id) != run.state:
-            states[run.run_id] = run.state
+        why = run.failure or run.reason
+        if states.get(run.run_id) != (run.state, why):
+            states[run.run_id] = (run.state, why)
             changed = True
             attempt = f"  attempt {run.attempt}" if run.attempt is not None and run.attempt > 1 else ""
-            why = run.failure or run.reason
             click.echo(f"{run.run_id}  {run.state}{attempt}" + (f"  {printable(why)}" if why else ""))
     return changed
 
@@ -130,6 +142,8 @@ def render_live(view: SubmissionView, elapsed_s: float) -> RenderableType:
         parts.append(Text(f"… and {hidden} more", style="dim"))
     counts = ", ".join(f"{number} {state.lower()}" for state, number in view.counts.items())
     parts.append(Text(f"{view.submission}: {counts}; {format_duration(elapsed_s)}; cost so far {_cost(view)}"))
+    troubles = [f"{run.run_id}: {run.reason}" for run in shown if run.reason and run.state is JobState.RUNNING]
+    parts += [Text(printable(line), style="yellow") for line in (*troubles, *filter(None, [view.trouble]))]
     return Group(*parts)
 
 

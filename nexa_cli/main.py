@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from nexa_cli.stdout import watch_stdout
 from nexa_contracts import env
 from nexa_contracts.errors import ConfigError, NexaError
 from nexa_contracts.exit_codes import CommandExit
@@ -105,9 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     A person sees one line for each thing that is wrong, never a traceback: NEXA_DEBUG=1 shows it.
     """
+    watch_stdout()
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
         status = command.main(args=arguments, prog_name="nexa", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         _fail("interrupted", CommandExit.INTERRUPTED)
     except click.ClickException as error:
@@ -117,10 +120,6 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get(env.DEBUG):
             raise
         _fail(error.message, error.exit_code, hint=error.hint)
-    except BrokenPipeError:
-        # `nexa runs | head`: the reader has gone; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(CommandExit.DONE)
     except KeyboardInterrupt:
         _fail("interrupted", CommandExit.INTERRUPTED)
     except Exception as error:

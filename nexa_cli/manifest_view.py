@@ -9,25 +9,23 @@ import click
 
 from nexa_cli.launching import describe_estimate
 from nexa_cli.output import print_pairs
-from nexa_contracts.cost import CostManifest
-from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest, RunOutcome
+from nexa_contracts.run import AttemptRecord, CodeRecord, EnvironmentRecord, RunConfig, RunManifest, RunOutcome
 from nexa_contracts.units import format_count, format_duration, format_size, format_usd
 from nexa_infra.operations.compare import flatten
-from nexa_infra.storage.layout import Project
-from nexa_infra.storage.manifests import read_attempts
+from nexa_infra.operations.record import RunRecord
 
 _MAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "nexa-compute")
+_UNREADABLE = "cannot be read"
 
 
-def print_manifest(
-    project: Project, manifest: RunManifest, *, outcome: RunOutcome | None, cost: CostManifest | None
-) -> None:
+def print_manifest(record: RunRecord) -> None:
     """Print a run in sections: what, result, config, code, data, environment."""
+    manifest = record.manifest
     click.echo(f"{manifest.run_id}: {manifest.name}")
     if manifest.config.description:
         click.echo(f"  {manifest.config.description}")
     _section("launch", dict(_launch(manifest)))
-    _section("result", dict(_result(project, manifest, outcome, cost)))
+    _section("result", dict(_result(record)))
     _section("config", dict(_config(manifest.config)))
     _section("code", _code(manifest.code))
     data: dict[str, str | None] = {
@@ -55,12 +53,24 @@ def _launch(manifest: RunManifest) -> Iterator[tuple[str, str | None]]:
     yield "estimate", describe_estimate(manifest.estimate)
 
 
-def _result(
-    project: Project, manifest: RunManifest, outcome: RunOutcome | None, cost: CostManifest | None
-) -> Iterator[tuple[str, str | None]]:
-    if outcome is None:
-        yield "state", f"not ended: nexa status {manifest.run_id}"
+def _result(record: RunRecord) -> Iterator[tuple[str, str | None]]:
+    outcome, cost = record.outcome, record.cost
+    if outcome is None and not record.is_outcome_damaged:
+        yield "state", f"not ended: nexa status {record.manifest.run_id}"
         return
+    if outcome is None:
+        yield "state", _UNREADABLE
+    else:
+        yield from _outcome(outcome)
+    unsettled = _UNREADABLE if record.is_cost_damaged else "not settled yet"
+    yield "cost", unsettled if cost is None else format_usd(cost.total)
+    if outcome is not None:
+        yield from _evidence(outcome)
+    for number, attempt in record.attempts.items():
+        yield f"attempt {number}", _UNREADABLE if attempt is None else _attempt(attempt)
+
+
+def _outcome(outcome: RunOutcome) -> Iterator[tuple[str, str | None]]:
     yield "state", str(outcome.state)
     yield "ended", f"{outcome.ended_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "time", f"{format_duration(outcome.seconds)} in {format_count(outcome.attempts, 'attempt')}"
@@ -68,17 +78,21 @@ def _result(
     yield "tokens", None if outcome.tokens is None else f"{outcome.tokens:,}"
     for name, value in outcome.metrics.items():
         yield name, f"{value:.6g}"
-    yield "cost", "not settled yet" if cost is None else format_usd(cost.total)
+
+
+def _evidence(outcome: RunOutcome) -> Iterator[tuple[str, str | None]]:
     for artifact in outcome.artifacts:
         yield artifact.kind, f"{artifact.path} ({format_size(artifact.size_bytes)}, seal {artifact.seal_sha256[:16]})"
     if outcome.failure is not None:
         yield "failure", f"{outcome.failure.kind}: {outcome.failure.message}"
         for number, line in enumerate(outcome.failure.evidence):
             yield f"line {number + 1}", line
-    for attempt in read_attempts(project, manifest.run_id):
-        resumed = "" if attempt.resumed_from is None else f", from {attempt.resumed_from}"
-        why = "" if attempt.failure is None else f": {attempt.failure.kind}, {attempt.failure.message}"
-        yield f"attempt {attempt.number}", f"{attempt.state} after {format_duration(attempt.seconds)}{resumed}{why}"
+
+
+def _attempt(attempt: AttemptRecord) -> str:
+    resumed = "" if attempt.resumed_from is None else f", from {attempt.resumed_from}"
+    why = "" if attempt.failure is None else f": {attempt.failure.kind}, {attempt.failure.message}"
+    return f"{attempt.state} after {format_duration(attempt.seconds)}{resumed}{why}"
 
 
 def _config(config: RunConfig) -> Iterator[tuple[str, str | None]]:

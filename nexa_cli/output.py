@@ -33,7 +33,7 @@ def print_table(
     """
     cells = [[printable(cell) for cell in row] for row in [list(headers), *rows]]
     kept = list(range(len(headers)))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_columns()
     for column in optional:
         if width is not None and _needed(cells, kept) > width:
             kept.remove(column)
@@ -44,6 +44,11 @@ def print_table(
     for row in cells:
         shown = [_fit(row[column], widths[column], to_right=column in right) for column in kept]
         click.echo("  ".join(shown).rstrip())
+
+
+def terminal_columns() -> int | None:
+    """Return how many columns the terminal has; None when stdout is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _needed(cells: Sequence[Sequence[str]], columns: Sequence[int]) -> int:

@@ -13,11 +13,11 @@ from nexa_contracts.sweep import Objective
 from nexa_eval.curves import Curve, draw_curves
 from nexa_eval.leaderboard import Leaderboard, Ranked, leaderboard_path, rank_runs, write_leaderboard
 from nexa_infra.operations.context import Context
-from nexa_infra.operations.progress import read_metrics
 from nexa_infra.operations.reconcile import settle_ended
 from nexa_infra.storage.index import open_index
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import read_sweep_manifest
+from nexa_infra.storage.metrics import read_metrics
 from nexa_infra.storage.where import Condition, parse_where
 
 

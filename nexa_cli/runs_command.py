@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from nexa_contracts.clock import SystemClock
 
+if TYPE_CHECKING:
     from nexa_infra.operations.status import LiveState
+    from nexa_infra.storage.layout import Project
+    from nexa_infra.storage.run_rows import RunRow
+    from nexa_infra.storage.where import Condition
 
 
 @click.command()
@@ -35,36 +41,66 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
     """
     from nexa_cli.output import note, print_json, print_table
     from nexa_cli.rows import row_cells, row_data
-    from nexa_contracts.errors import StorageError
+    from nexa_cli.unreadable import print_unreadable
     from nexa_infra.operations.context import open_project
-    from nexa_infra.operations.live import live_states
-    from nexa_infra.storage.index import open_index
     from nexa_infra.storage.where import parse_where
 
-    project = open_project()
     where = [parse_where(condition) for condition in conditions]
-    with open_index(project) as index:
-        rows = index.find_runs(where, limit=None if everything else limit, sort=sort)
-        total = len(rows) if everything or len(rows) < limit else index.count_runs(where)
-        problems = index.problems
-    open_ids = [row.run_id for row in rows if row.state is None]
-    live: Mapping[str, LiveState] = {}
-    try:
-        live = live_states()(open_ids) if open_ids else {}
-    except StorageError as error:
-        problems = (*problems, error.message)  # the list is what tells which runs a lost queue held
+    found = _list(open_project(), where, limit=None if everything else limit, sort=sort)
     if as_json:
-        print_json([row_data(row, live.get(row.run_id)) for row in rows])
-    elif not rows:
+        print_json([row_data(row, found.live.get(row.run_id)) for row in found.rows])
+    elif not found.rows:
         note("no runs" if not conditions else "no runs that meet the conditions")
     else:
         print_table(
             ["run", "name", "state", "created", "time", "eval loss", "loss", "cost", "point"],
-            [row_cells(row, live.get(row.run_id)) for row in rows],
+            [row_cells(row, found.live.get(row.run_id)) for row in found.rows],
             right=(4, 5, 6, 7),
             optional=(3, 6, 4, 1, 7),
         )
-        if total > len(rows):
-            note(f"{len(rows)} of {total}; nexa runs --all, or -n {total}")
-    for problem in problems:
-        note(f"warning: {problem}")
+        if found.total > len(found.rows):
+            note(f"{len(found.rows)} of {found.total}; nexa runs --all, or -n {found.total}")
+    print_unreadable(found.problems)
+    if found.trouble is not None:
+        note(f"warning: {found.trouble}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    rows: Sequence[RunRow]
+    total: int
+    live: Mapping[str, LiveState]
+    problems: Sequence[str]
+    trouble: str | None
+
+
+def _list(project: Project, where: Sequence[Condition], *, limit: int | None, sort: str | None) -> _Found:
+    from nexa_infra.storage.index import open_index
+
+    with open_index(project) as index:
+        rows = index.find_runs(where, limit=limit, sort=sort)
+        live, trouble = _ask(rows)
+        lost = [row.run_id for row in rows if row.state is None and row.sweep_id is None and row.run_id not in live]
+        if trouble is None and lost and _settle(project, lost):
+            index.refresh()
+            rows = index.find_runs(where, limit=limit, sort=sort)
+            live, trouble = _ask(rows)
+        total = len(rows) if limit is None or len(rows) < limit else index.count_runs(where)
+        return _Found(rows, total, live, index.problems, trouble)
+
+
+def _settle(project: Project, lost: Sequence[str]) -> bool:
+    from nexa_infra.operations.unsubmitted import settle_unsubmitted
+
+    return bool(settle_unsubmitted(project, lost, environment=os.environ, clock=SystemClock()))
+
+
+def _ask(rows: Sequence[RunRow]) -> tuple[Mapping[str, LiveState], str | None]:
+    from nexa_contracts.errors import StorageError
+    from nexa_infra.operations.live import live_states
+
+    open_ids = [row.run_id for row in rows if row.state is None]
+    try:
+        return live_states()(open_ids) if open_ids else {}, None
+    except StorageError as error:
+        return {}, error.message  # the list is what tells which runs a lost queue held

@@ -39,13 +39,19 @@ def command(run: str, reproduce: bool, as_json: bool) -> None:
             click.echo(line)
         return
     problem = try_to_settle(context, [run_id])
-    if problem is not None:
-        note(f"warning: costs are not settled: {problem}")
-    outcome, cost = find_outcome(context.project, run_id), find_cost(context.project, run_id)
     if as_json:
+        # A program must not take a damaged outcome for a run that goes on.
+        outcome, cost = find_outcome(context.project, run_id), find_cost(context.project, run_id)
         parts = {"manifest": manifest, "outcome": outcome, "cost": cost}
         print_json({name: None if part is None else part.model_dump(mode="json") for name, part in parts.items()})
-        return
-    from nexa_cli.manifest_view import print_manifest
+    else:
+        from nexa_cli.manifest_view import print_manifest
+        from nexa_infra.operations.record import read_record
 
-    print_manifest(context.project, manifest, outcome=outcome, cost=cost)
+        record = read_record(context.project, run_id)
+        print_manifest(record)
+        for line in record.problems:
+            note(f"warning: {line}")
+        problem = None if problem in record.problems else problem
+    if problem is not None:
+        note(f"warning: costs are not settled: {problem}")

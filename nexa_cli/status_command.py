@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 import click
 
 from nexa_cli.arguments import RUN_OR_SWEEP
+from nexa_contracts.clock import SystemClock
+from nexa_contracts.states import JobState
 
 
 @click.command()
@@ -28,6 +31,7 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     from nexa_infra.operations.context import open_project
     from nexa_infra.operations.live import live_states, member_ids
     from nexa_infra.operations.status import Watcher
+    from nexa_infra.operations.unsubmitted import settle_unsubmitted
 
     project = open_project()
     name = find_submission(project, submission)
@@ -35,6 +39,11 @@ def command(submission: str, watch: bool, as_json: bool) -> None:
     view = watch_submission(project, name, run_ids, quiet=as_json) if watch else Watcher(
         project, name, run_ids, live_states()
     ).look()  # fmt: skip
+    lost = [run.run_id for run in view.runs if run.state is JobState.UNKNOWN and view.trouble is None]
+    if lost and settle_unsubmitted(project, lost, environment=os.environ, clock=SystemClock()):
+        view = Watcher(project, name, run_ids, live_states()).look()
+    if view.trouble is not None:
+        note(f"warning: {view.trouble}")
     ended = [run.run_id for run in view.runs if run.state.is_final and not project.cost(run.run_id).exists()]
     if ended:
         from nexa_infra.operations.context import open_context

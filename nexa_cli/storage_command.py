@@ -15,6 +15,7 @@ def command() -> None:
     Example:
       nexa storage init
       nexa storage show
+      nexa storage recover
     """
 
 
@@ -81,3 +82,45 @@ def show_command(as_json: bool) -> None:
         for tier in described
     ]
     print_table(["tier", "files", "size", "free", "folder"], rows, right=(1, 2, 3))
+
+
+@command.command("recover")
+@click.option("--dry-run", is_flag=True, help="Say what would be promoted, and promote nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def recover_command(dry_run: bool, as_json: bool) -> int:
+    """Promote what ended runs could not bring to durable, because it was full, read-only or not there.
+
+    Final models and checkpoints to be kept, as long as they are whole on scratch. Promotions that were cut off are
+    settled too. Safe to repeat, and beside runs that go on. Exits with 1 when something still cannot be promoted.
+
+    \b
+    Example:
+      nexa storage recover --dry-run
+      nexa storage recover
+    """
+    from nexa_cli.output import note, print_json
+    from nexa_contracts.exit_codes import CommandExit
+    from nexa_infra.operations.context import open_context
+    from nexa_infra.operations.recover import find_unpromoted, recover_artifacts
+
+    context = open_context()
+    if dry_run:
+        names = [label.name for _, label in find_unpromoted(context)]
+        if as_json:
+            print_json({"dry_run": True, "promoted": names, "failed": []})
+        for name in () if as_json else names or ["nothing to promote"]:
+            click.echo(name)
+        return CommandExit.DONE
+    recovered = recover_artifacts(context)
+    if as_json:
+        names = [artifact.name for artifact in recovered.promoted]
+        print_json({"dry_run": False, "promoted": names, "failed": list(recovered.failed)})
+    elif not recovered.promoted and not recovered.failed:
+        click.echo("nothing to promote")
+    for artifact in () if as_json else recovered.promoted:
+        click.echo(
+            f"{artifact.name}: promoted, {format_size(artifact.size_bytes)}, {context.tiers.durable / artifact.path}"
+        )
+    for line in () if as_json else recovered.failed:
+        note(f"warning: {line}")
+    return CommandExit.FAILED if recovered.failed else CommandExit.DONE

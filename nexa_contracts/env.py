@@ -27,6 +27,8 @@ RESUME_FROM = "NEXA_RESUME_FROM"
 """Run id whose checkpoints a run goes on from; empty when it starts afresh."""
 AXOLOTL = "NEXA_AXOLOTL"
 """The axolotl program, which lives in an environment of its own; default is the first on PATH."""
+RESUME_CHECKPOINT = "NEXA_RESUME_CHECKPOINT"
+"""Folder of the checkpoint that a program of one's own goes on from; empty when it starts afresh."""
 JOB_TOKEN = "NEXA_JOB_TOKEN"  # noqa: S105 - the name of a variable
 """Random mark carried by every process of a job, by which its whole tree is found when it must end."""
 

@@ -1,11 +1,11 @@
 """Every error a user can act on, in one tree.
 
 NexaError(message, hint, exit_code)
-├─ ConfigError 2 ─ UnsupportedSchema      ├─ StorageError 1 ─ AlreadyExists, DigestMismatch, TierMissing
-├─ NotFound 2                             ├─ ExternalError 4 ─ CommandFailed, CommandTimedOut, CommandMissing,
-├─ MissingExtra 2                         │                    UnreadableReply
-├─ Refused 3 ─ PolicyRefused              └─ JobFailed 1
-└─ EvidenceMissing 3
+├─ ConfigError 2 ─ UnsupportedSchema      ├─ StorageError 1 ─ AlreadyExists, DigestMismatch, TierMissing,
+├─ NotFound 2                             │                   StorageUnavailable
+├─ MissingExtra 2                         ├─ ExternalError 4 ─ CommandFailed, CommandTimedOut, CommandMissing,
+├─ Refused 3 ─ PolicyRefused              │                    UnreadableReply
+└─ EvidenceMissing 3                      └─ JobFailed 1
 
 A message says where, what was found and what is allowed; the hint says what to do. Both are one line each, except
 that ConfigError joins one line per wrong key.
@@ -93,6 +93,10 @@ class DigestMismatch(StorageError):
 
 class TierMissing(StorageError):
     """A storage tier is not there, or is not the folder that was initialised."""
+
+
+class StorageUnavailable(StorageError):
+    """Locked by another process, full or read-only: nothing is damaged, and the same call may succeed later."""
 
 
 class ExternalError(NexaError):

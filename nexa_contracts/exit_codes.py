@@ -14,6 +14,8 @@ class CommandExit(IntEnum):
     REFUSED = 3
     EXTERNAL = 4
     INTERRUPTED = 130
+    READER_GONE = 141
+    """Whoever read the output has gone (`| head`); as a shell reports a program that SIGPIPE ended."""
 
 
 class WorkExit(IntEnum):

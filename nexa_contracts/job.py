@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, ValidationError
 
 from nexa_contracts.base import Contract, Part, Scalar
+from nexa_contracts.errors import ConfigError
 from nexa_contracts.resources import Resources
 
 
@@ -36,11 +39,32 @@ class SpecEntry(Part):
 
 
 class JobSpec(Contract):
-    """`spec.json`: entries by the decimal array index (SLURM_ARRAY_TASK_ID on Slurm)."""
+    """`spec.json`: entries by the decimal array index (SLURM_ARRAY_TASK_ID on Slurm).
 
+    What the runs of a sweep have in common stands in it once: each job reads the whole file to find its own entry.
+    """
+
+    schema_version: int = Field(default=2, ge=1)
+    """1 had whole entries and nothing in common, which this version reads too."""
     submission: str
     """The run id or sweep id this submission is of."""
-    entries: dict[str, SpecEntry]
+    common: dict[str, JsonValue] = {}
+    """Fields of a SpecEntry that hold for every run whose own entry does not have them."""
+    entries: dict[str, dict[str, JsonValue]]
+    """By index, the fields of a run's SpecEntry that are not the common ones."""
+
+    def entry(self, index: int) -> SpecEntry:
+        """Return the whole entry under an array index, which must be there.
+
+        Raises:
+            ConfigError: what stands there is no entry.
+        """
+        try:
+            return SpecEntry.model_validate_json(json.dumps({**self.common, **self.entries[str(index)]}))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"spec of {self.submission}: entries.{index}.{where}: {first['msg']}") from error
 
 
 class PlannedFile(Part):
@@ -63,6 +87,9 @@ class LaunchPlan(Contract):
     commands: tuple[tuple[str, ...], ...]
     """Programs the backend would run to submit; empty where it needs none."""
     max_parallel: int | None = None
+    """At most so many runs of the sweep at a time, whichever submission they came with."""
+    left_out: int = Field(default=0, ge=0)
+    """Runs that the files leave out, of `job_count`: a dry run of a large sweep renders the first ones only."""
 
 
 class JobHandle(Part):
@@ -79,5 +106,5 @@ class SubmissionRecord(Contract):
     """`submission.json`: the backend took the plan."""
 
     submission: str
-    submitted_at: str
+    submitted_at: datetime
     handles: tuple[JobHandle, ...]

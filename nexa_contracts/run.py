@@ -194,7 +194,8 @@ class FailureNote(Part):
     """Why an attempt ended badly: a class, one sentence, and the lines of the log that show it."""
 
     kind: str
-    """bad_request, diverged, crash, killed, timed_out, out_of_memory, lost, storage, cancelled."""
+    """bad_request, diverged, crash, killed, timed_out, out_of_memory, lost, storage, cancelled,
+    not_submitted."""
     message: str
     evidence: tuple[str, ...] = ()
 
@@ -213,7 +214,7 @@ class AttemptRecord(Contract):
     signal: int | None = None
     hostname: str
     resumed_from: str | None = None
-    """The checkpoint it started from, as `<run_id> step <n>`."""
+    """The checkpoint it started from, as `<run_id> step <n>`; the one that a program of one's own was given."""
     failure: FailureNote | None = None
 
 

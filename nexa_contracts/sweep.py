@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from nexa_contracts.base import Contract, Name, Part, Scalar
 from nexa_contracts.run import RunConfig
@@ -34,12 +36,47 @@ class Axis(Part):
             raise ValueError(f"give exactly one of values, choice, uniform, log_uniform, int; found {kinds or 'none'}")
         bounds = self.uniform or self.log_uniform or self.int
         if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"found {list(bounds)}; allowed: [low, high] with low < high")
+            one = f", or values: [{bounds[0]}]" if bounds[0] == bounds[1] else ""
+            raise ValueError(f"found {list(bounds)}; allowed: [low, high] with low < high{one}")
         if self.log_uniform is not None and self.log_uniform[0] <= 0:
             raise ValueError(f"log_uniform: found {self.log_uniform[0]}; allowed: a low bound above 0")
         if self.int is not None and self.int[1] - self.int[0] > 2**53:
             raise ValueError("int: the range is wider than 2**53")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_sampled(self) -> Self:
+        bounds = self.uniform or self.log_uniform
+        if bounds is None:
+            return self
+        low, high = bounds
+        width = high - low if self.log_uniform is None else high / low
+        if math.isinf(width):
+            raise ValueError(f"found {list(bounds)}; allowed: bounds whose distance is a number a float can hold")
+        if f"{low:.6g}" == f"{high:.6g}":  # every sample would be the same
+            raise ValueError(f"found {list(bounds)}; allowed: bounds that differ in the six digits a sample has")
+        return self
+
+    @property
+    def listed(self) -> Sequence[Scalar]:
+        """Every value of the axis in its order; none where it is a range of real numbers."""
+        if self.int is not None:
+            return range(self.int[0], self.int[1] + 1)
+        return self.values or self.choice or ()
+
+
+def _check_in_search(axis: Axis, info: ValidationInfo) -> Axis:
+    # Fields are judged in their order, so the search is known here; a wrong one has its own line.
+    if info.data.get("search") != "grid":
+        return axis
+    if not axis.listed:
+        raise ValueError("a grid needs listed values or an int range; ranges of real numbers are for search: random")
+    seen: set[tuple[type, Scalar]] = set()
+    for value in axis.values or axis.choice or ():
+        if (type(value), value) in seen:
+            raise ValueError(f"{value!r} stands twice; a grid runs each value once, so keep one")
+        seen.add((type(value), value))
+    return axis
 
 
 class Objective(Part):
@@ -76,12 +113,12 @@ class SweepConfig(Contract):
     """Number of samples of a random search; not for a grid."""
     seed: int = Field(default=17, ge=0, le=2**32 - 1)
     """Decides the samples of a random search: the same seed gives the same points."""
-    axes: dict[str, Axis] = Field(min_length=1)
+    axes: dict[str, Annotated[Axis, AfterValidator(_check_in_search)]] = Field(min_length=1)
     """By dotted config key; in a grid the last one varies fastest."""
     objective: Objective = Objective()
     """What the trials are ranked by."""
     max_parallel: int | None = Field(default=None, ge=1)
-    """At most so many runs at a time; None: as many as the machine's resources admit."""
+    """At most so many runs at a time, resumed ones included; None: as many as the machine's resources admit."""
     tags: dict[str, str] = {}
     """Labels every run of the sweep gets."""
 
@@ -92,12 +129,8 @@ class SweepConfig(Contract):
         if self.search == "random":
             if self.trials is None:
                 raise ValueError("trials missing: a random search needs the number of samples")
-        else:
-            if self.trials is not None:
-                raise ValueError("trials is for search: random; a grid has as many as its product")
-            for key, axis in self.axes.items():
-                if axis.uniform or axis.log_uniform:
-                    raise ValueError(f"axes.{key}: a grid needs listed values or an int range")
+        elif self.trials is not None:
+            raise ValueError("trials is for search: random; a grid has as many as its product")
         return self
 
 
@@ -106,7 +139,7 @@ class SweepManifest(Contract):
 
     sweep_id: str
     name: str
-    created_at: str
+    created_at: datetime
     config: SweepConfig
     base_config: RunConfig
     config_source: str

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nexa_contracts.errors import MissingExtra
 from nexa_infra.storage.atomic import replace_file
 
-_MAX_LABELLED = 12
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_LABELLED = 6
+"""Runs whose curve has a colour and a name; of more, nobody can tell the colours apart."""
 _BEST = "#d1495b"
+_OTHERS = "#b4b4b4"
+_LABEL_WIDTH = 34
+_LABEL_LINES = 3
 _LOG_SPAN = 8.0
 """Highest over lowest value from which the axis is logarithmic."""
 
@@ -33,26 +42,38 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
         StorageError: the disk is full or read-only.
     """
     try:
-        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("plot", package="matplotlib", needed_for="drawing curves") from error
+    buffer = io.BytesIO()
+    FigureCanvasAgg(plot_curves(curves, title=title, metric=metric)).print_figure(buffer, format="png")
+    replace_file(path, buffer.getvalue())
+    return path
+
+
+def plot_curves(curves: Sequence[Curve], *, title: str, metric: str) -> Figure:
+    """Return the figure: the best run and those that follow it in colour and by name, the others in grey.
+
+    The curves are in the order of their rank; one that is marked as the best goes before it.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 5), dpi=130, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    # The best one first in the legend and in front of the others; these shade from dark to light in their order.
     drawn = sorted((curve for curve in curves if curve.points), key=lambda curve: not curve.is_best)
     shades = matplotlib.colormaps["viridis"]
+    others = len(drawn) - MAX_LABELLED
     for number, curve in enumerate(drawn):
+        is_named = number < MAX_LABELLED
+        color = shades(0.1 + 0.8 * number / MAX_LABELLED) if is_named else _OTHERS
         axes.plot(
             [step for step, _ in curve.points],
             [value for _, value in curve.points],
-            label=_legend(curve) if curve.is_best or number < _MAX_LABELLED else None,
-            color=_BEST if curve.is_best else shades(0.1 + 0.8 * number / len(drawn)),
-            linewidth=2.6 if curve.is_best else 1.3,
-            alpha=1.0 if curve.is_best else 0.85,
-            zorder=3 if curve.is_best else 2,
+            label=_legend(curve) if is_named else f"{others} others" if number == MAX_LABELLED else None,
+            color=_BEST if curve.is_best else color,
+            linewidth=2.6 if curve.is_best else 1.3 if is_named else 0.8,
+            zorder=4 if curve.is_best else 3 if is_named else 2,
         )
     values = [value for curve in drawn for _, value in curve.points if value > 0]
     if values and max(values) / min(values) > _LOG_SPAN:
@@ -61,13 +82,9 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, title: str, metric: str)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if drawn:
-        heading = f"{_MAX_LABELLED} of {len(drawn)} runs" if len(drawn) > _MAX_LABELLED else None
         # Beside the axes: curves fall from any corner to any other.
-        figure.legend(fontsize=8, frameon=False, loc="outside right upper", title=heading, title_fontsize=8)
-    buffer = io.BytesIO()
-    canvas.print_figure(buffer, format="png")
-    replace_file(path, buffer.getvalue())
-    return path
+        figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    return figure
 
 
 def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: str) -> str:
@@ -91,7 +108,8 @@ def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: st
 
 
 def _legend(curve: Curve) -> str:
-    return _plain(f"best: {curve.label}" if curve.is_best else curve.label)
+    label = f"best: {curve.label}" if curve.is_best else curve.label
+    return _plain("\n".join(textwrap.wrap(label, _LABEL_WIDTH, max_lines=_LABEL_LINES, placeholder=" …")))
 
 
 def _plain(text: str) -> str:

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Literal
 
 from nexa_contracts.env import holds_secret_text
 from nexa_contracts.errors import CommandFailed, CommandMissing, CommandTimedOut, NotFound
@@ -49,7 +50,19 @@ class Completed:
         raise CommandFailed(f"{show(self.argv)}: ended with {how}: {said}", hint=hint)
 
 
-class CommandRunner(Protocol):
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a runner is asked to run."""
+
+    argv: tuple[str, ...]
+    timeout_s: float
+    cwd: Path | None
+    env: Mapping[str, str] | None
+    """None: our own."""
+    input: str | None
+
+
+class CommandRunner(ABC):
     """Runs a program to its end. Implementations may be shared by threads and keep nothing between calls."""
 
     def run(
@@ -68,7 +81,11 @@ class CommandRunner(Protocol):
             NotFound: no such folder `cwd`.
             CommandTimedOut: it ran past `timeout_s`; it and its process group were killed.
         """
-        ...
+        return self._run(Call(tuple(argv), timeout_s, cwd, env, input))
+
+    @abstractmethod
+    def _run(self, call: Call) -> Completed:
+        """Do what `run` says."""
 
 
 class Child:
@@ -127,41 +144,27 @@ class Child:
         _reap(self._process)
 
 
-class SystemRunner:
-    """Runs programs on this machine."""
+class SystemRunner(CommandRunner):
+    """Runs programs on this machine, each in a session of its own, so that it cannot stop to ask on a terminal."""
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        input: str | None = None,
-    ) -> Completed:
-        """Return how the program ended. It runs in a session of its own, so it cannot stop to ask on a terminal.
-
-        Raises:
-            CommandMissing: no such program.
-            NotFound: no such folder `cwd`.
-            CommandTimedOut: it ran past `timeout_s`; it and its process group were killed.
-        """
-        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    def _run(self, call: Call) -> Completed:
+        stdin = subprocess.DEVNULL if call.input is None else subprocess.PIPE
         wiring = _Wiring(stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process = _open(argv, wiring, cwd=cwd, env=env)
+        process = _open(call.argv, wiring, cwd=call.cwd, env=call.env)
         with process:
             try:
-                out, err = process.communicate(None if input is None else input.encode(), timeout=timeout_s)
+                told = None if call.input is None else call.input.encode()
+                out, err = process.communicate(told, timeout=call.timeout_s)
             except subprocess.TimeoutExpired as error:
                 _signal_group(process.pid, signal.SIGKILL)
                 raise CommandTimedOut(
-                    f"{show(argv)}: still running after {timeout_s:g} s; it was ended",
+                    f"{show(call.argv)}: still running after {call.timeout_s:g} s; it was ended",
                     hint=tail(_decode(error.stderr or error.stdout or b"")) or None,
                 ) from error
             except BaseException:
                 _signal_group(process.pid, signal.SIGKILL)
                 raise
-        return Completed(process.returncode, _decode(out), _decode(err), tuple(argv), out)
+        return Completed(process.returncode, _decode(out), _decode(err), call.argv, out)
 
     def start(
         self,

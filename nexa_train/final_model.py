@@ -14,14 +14,16 @@ from ruamel.yaml import YAML
 
 from nexa_contracts.artifact import ArtifactManifest, ArtifactRef
 from nexa_contracts.clock import Clock
+from nexa_contracts.errors import AlreadyExists, DigestMismatch, StorageError
 from nexa_contracts.run import RunConfig, WorkResult
 from nexa_infra.storage.artifacts import find_artifact
 from nexa_infra.storage.atomic import storage_errors
-from nexa_infra.storage.layout import checkpoint_name
+from nexa_infra.storage.layout import CHECKPOINT_PREFIX, checkpoint_name
 from nexa_infra.storage.promote import ArtifactLabel, promote_folder
 from nexa_infra.storage.recovery import recover_promotions
-from nexa_infra.storage.seal import verify_seal
+from nexa_infra.storage.seal import seal_folder, verify_seal
 from nexa_train.job import Job
+from nexa_train.saving import saving_errors
 
 CONFIG_NAME = "config.yaml"
 LOGS_NAME = "logs.json"
@@ -35,8 +37,8 @@ def save_final(job: Job, *, model: Any, tokenizer: Any, logs: Mapping[str, Any])
     Raises:
         StorageError: scratch is full, read-only or broken.
     """
-    folder = job.checkpoints / "final"
-    with storage_errors(folder, "saving the final model"):
+    folder = job.tiers.final_temp(job.run_id)
+    with storage_errors(folder, "saving the final model"), saving_errors(job, lambda: folder):
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed here
         folder.mkdir(parents=True)
         model.save_pretrained(str(folder))
@@ -51,8 +53,8 @@ def adopt_final(job: Job, *, logs: Mapping[str, Any]) -> Path:
     Raises:
         StorageError: scratch is full, read-only or broken.
     """
-    folder = job.checkpoints / "final"
-    with storage_errors(folder, "gathering the final model"):
+    folder = job.tiers.final_temp(job.run_id)
+    with storage_errors(folder, "gathering the final model"), saving_errors(job, lambda: folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for path in job.checkpoints.iterdir():
@@ -76,7 +78,33 @@ def promote_final(job: Job, folder: Path, *, step: int, clock: Clock) -> Artifac
         StorageError: durable is full, read-only or broken.
     """
     label = ArtifactLabel(name=job.run_id, kind="model", run_id=job.run_id, step=step)
-    return _reference(promote_folder(folder, label, tiers=job.tiers, clock=clock))
+    try:
+        return _reference(promote_folder(folder, label, tiers=job.tiers, clock=clock))
+    except StorageError:
+        # Its seal proves later that it is whole: `nexa storage recover` promotes nothing else.
+        seal_folder(folder, kind="model", run_id=job.run_id, step=step, now=clock.now(), replace=True)
+        raise
+
+
+def tell_unpromoted(job: Job, error: StorageError, *, last_step: int) -> StorageError:
+    """Return the error that names, with what kept them from durable, the final model and each checkpoint to be kept."""
+    if isinstance(error, AlreadyExists | DigestMismatch):
+        return error  # of this folder, and not of durable: trying again later changes nothing
+    every = job.train.checkpoints.promote_every_steps
+    kept = () if every is None else range(every, last_step + 1, every)
+    missing = [step for step in kept if find_artifact(job.tiers, checkpoint_name(job.run_id, step)) is None]
+    here = [str(step) for step in missing if (job.checkpoints / f"{CHECKPOINT_PREFIX}{step}").is_dir()]
+    gone = [str(step) for step in missing if str(step) not in here]
+    parts = [
+        f"not promoted: model {job.run_id}",
+        f"its checkpoints of step {', '.join(here)}" if here else None,
+        f"its checkpoints of step {', '.join(gone)}, which scratch has no more" if gone else None,
+        error.message,
+    ]
+    return StorageError(
+        "; ".join(filter(None, parts)),
+        hint=f"what is in {job.checkpoints} is whole; when durable can be written: nexa storage recover",
+    )
 
 
 def find_finished(job: Job, *, clock: Clock) -> WorkResult | None:

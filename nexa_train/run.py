@@ -12,9 +12,9 @@ import sys
 from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import NexaError, StorageError
 from nexa_contracts.exit_codes import CommandExit, WorkExit
-from nexa_contracts.run import FailureNote, WorkResult
+from nexa_contracts.run import WorkResult
 from nexa_infra.storage.atomic import replace_file
-from nexa_train.backends.ending import Ending
+from nexa_train.backends.ending import Ending, find_status, note_failure
 from nexa_train.job import Job, read_job
 from nexa_train.signals import LeaveNow, LeaveRequest
 from nexa_train.trackers import tracker_environment
@@ -43,15 +43,12 @@ def train_job(job: Job, leave: LeaveRequest, *, clock: Clock) -> int:
     except NexaError as error:
         if job.is_main:
             _say(error)
-            status = _status(error)
-            _record(job, status, WorkResult(failure=_note(error)))
-        return _status(error)
+            return _record(job, find_status(error), WorkResult(failure=note_failure(error)))
+        return find_status(error)
     except LeaveNow:
         logger.warning("asked to leave before there was anything to save run_id=%s", job.run_id)
         status, result = WorkExit.SAVED_AND_LEFT, WorkResult()
-    if job.is_main:
-        _record(job, status, result)
-    return status
+    return _record(job, status, result) if job.is_main else status
 
 
 def _dispatch(job: Job, leave: LeaveRequest, clock: Clock) -> Ending:
@@ -64,21 +61,16 @@ def _dispatch(job: Job, leave: LeaveRequest, clock: Clock) -> Ending:
     return hf.train(job, clock=clock, leave=leave)
 
 
-def _record(job: Job, status: int, result: WorkResult) -> None:
+def _record(job: Job, status: int, result: WorkResult) -> int:
     recorded = result.model_copy(update={"exit_code": int(status)})
-    replace_file(job.run_dir.result(job.attempt), recorded.to_json().encode())
-
-
-def _status(error: NexaError) -> int:
-    return WorkExit.BAD_REQUEST if error.exit_code == CommandExit.BAD_REQUEST else CommandExit.FAILED
-
-
-def _note(error: NexaError) -> FailureNote:
-    if _status(error) == WorkExit.BAD_REQUEST:
-        kind = "bad_request"
-    else:
-        kind = "storage" if isinstance(error, StorageError) else "crash"
-    return FailureNote(kind=kind, message=error.message, evidence=(str(error),))
+    try:
+        replace_file(job.run_dir.result(job.attempt), recorded.to_json().encode())
+    except StorageError as error:
+        # The log's last words are all that is left to tell of it. What was done is found done by the next attempt.
+        said = f"{result.failure.message}; " if result.failure is not None else ""
+        sys.stderr.write(f"{type(error).__name__}: {said}{error}\n")
+        return int(status) or int(CommandExit.FAILED)
+    return status
 
 
 def _say(error: NexaError) -> None:

@@ -27,11 +27,12 @@ from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.live import member_ids
-from nexa_infra.operations.progress import Progress, read_metrics, read_object
+from nexa_infra.operations.progress import Progress, read_object
 from nexa_infra.operations.status import LiveState, RunView, SubmissionView, render_view
 from nexa_infra.process import SystemRunner
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import read_attempts, read_run_manifest
+from nexa_infra.storage.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 112

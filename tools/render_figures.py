@@ -132,6 +132,17 @@ def _memory(figures: Figures) -> Rows:
     )
 
 
+def _expansion(figures: Figures) -> Rows:
+    points = f"{figures['points']:,}"
+    for search, what in (("grid", f"a grid of {points} points"), ("random", f"{points} random points of four axes")):
+        used = {name: row["cpu_s_median"] for name, row in figures[search].items() if name != "nexa --dry-run"}
+        ours = used.pop("nexa")
+        others = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in used.items())
+        yield f"expanding {what}, processor time", f"{ours:.2f} s; {others}"
+        dry = figures[search]["nexa --dry-run"]
+        yield f"dry run of {what}, each one judged", f"{dry['cpu_s_median']:.1f} s, {dry['peak_mib']:.0f} MiB"
+
+
 def _kills(figures: Figures) -> Rows:
     killed, broken = figures["killed"], len(figures["broken_promises"])
     yield (
@@ -145,6 +156,7 @@ _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "index_speed": _index,
     "promotion": _promotion,
     "training_overhead": _training,
+    "sweep_expansion": _expansion,
     "launcher_memory": _memory,
     "kill_campaign": _kills,
 }

@@ -15,8 +15,8 @@ CHECKED_AT_LAUNCH_BYTES = 1024**3
 """Larger datasets are checked in the job, before training; hashing them here would keep a person waiting."""
 
 
-def resolve_datasets(context: Context, configs: Iterable[RunConfig], *, write: bool) -> dict[str, DatasetRef]:
-    """Return the version and digest of every dataset the configs name, by that name.
+def resolve_datasets(context: Context, names: Iterable[str], *, write: bool) -> dict[str, DatasetRef]:
+    """Return the version and digest of every dataset that configs name, by that name.
 
     With `write`, a built-in dataset that is not there yet is made; without, it is left out of the answer.
 
@@ -24,7 +24,6 @@ def resolve_datasets(context: Context, configs: Iterable[RunConfig], *, write: b
         NotFound: no such dataset.
         DigestMismatch: a file is not the one that was registered.
     """
-    names = dict.fromkeys(config.data.dataset for config in configs if config.data is not None)
     found: dict[str, DatasetRef] = {}
     for name in names:
         manifest = _resolve(context, name, write=write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from nexa_infra.storage.tiers import check_tiers, describe_tiers
 
 Health = Literal["ok", "warn", "fail"]
 _LOW_SPACE_BYTES = 5 * 1024**3
+_LOW_PROJECT_BYTES = 100 * 1024**2
+"""Records and logs are small."""
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 _EXTRAS = {"train": _STACK, "plot": ("matplotlib", "plotext")}
 
@@ -39,6 +42,7 @@ def examine(context: Context) -> Iterator[Check]:
     yield _program(context, "gpu driver", ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     for extra, modules in _EXTRAS.items():
         yield _extra(extra, modules)
+    yield _project(context)
     yield from _tiers(context)
     yield _index(context)
 
@@ -58,6 +62,21 @@ def _extra(extra: str, modules: tuple[str, ...]) -> Check:
             f"extra {extra}", "warn", f"not installed: {', '.join(missing)}", f"pip install 'nexa-compute[{extra}]'"
         )
     return Check(f"extra {extra}", "ok", ", ".join(modules))
+
+
+def _project(context: Context) -> Check:
+    folder = context.project.runs if context.project.runs.is_dir() else context.project.root
+    try:
+        room = os.statvfs(folder)
+    except OSError as error:
+        return Check("project", "fail", f"{folder}: {error.strerror}")
+    if room.f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK | os.X_OK):
+        why = "mounted read-only" if room.f_flag & os.ST_RDONLY else "not writable for this user"
+        return Check("project", "fail", f"{folder} is {why}", "runs can be looked at; make it writable to launch any")
+    free_bytes = room.f_bavail * room.f_frsize
+    is_low = room.f_blocks > 0 and free_bytes < _LOW_PROJECT_BYTES
+    found = f"{folder}, {format_size(free_bytes)} free"
+    return Check("project", "warn" if is_low else "ok", found, "free some space" if is_low else None)
 
 
 def _tiers(context: Context) -> Iterator[Check]:

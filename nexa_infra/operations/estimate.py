@@ -12,7 +12,7 @@ from nexa_contracts.sweep import SweepConfig
 from nexa_contracts.yaml_text import read_yaml
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.launch import load_run_config
-from nexa_infra.operations.members import Member, estimate_members, expand_sweep
+from nexa_infra.operations.members import estimate_runs, expand_sweep, survey_members
 from nexa_infra.scheduling.sweep import load_sweep
 
 
@@ -26,5 +26,6 @@ def estimate_file(context: Context, path: Path, overrides: Sequence[Override]) -
     only_in_sweeps = SweepConfig.model_fields.keys() - RunConfig.model_fields.keys()
     if isinstance(data, dict) and only_in_sweeps & data.keys():
         config, base, definition = load_sweep(path, overrides)
-        return estimate_members(expand_sweep(definition, base, stamp="estimate", tags=config.tags), context.site)
-    return estimate_members([Member(run_id="estimate", config=load_run_config(path, overrides))], context.site)
+        members = expand_sweep(definition, base, stamp="estimate", tags=config.tags)
+        return estimate_runs(survey_members(members).sizes, context.site)
+    return estimate_runs({load_run_config(path, overrides).resources: 1}, context.site)

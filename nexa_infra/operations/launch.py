@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,10 +27,12 @@ from nexa_infra.operations.backends import create_backend
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.datasets import pin_dataset
 from nexa_infra.operations.live import live_states, newest_members
-from nexa_infra.operations.members import Member, expand_sweep
-from nexa_infra.operations.prepare import Asked, Prepared, prepare, render_manifests
+from nexa_infra.operations.members import Member, expand_sweep, survey_members
+from nexa_infra.operations.prepare import Asked, Prepared, check_sizes, prepare, render_manifests
 from nexa_infra.operations.resume import find_unfinished, hold_sweep, link_to_run
 from nexa_infra.operations.snapshot import unpack_snapshot, write_snapshot
+from nexa_infra.operations.unsubmitted import check_unsettled, hold_launch
+from nexa_infra.scheduling.backend import Backend
 from nexa_infra.scheduling.sweep import define_sweep, load_sweep
 from nexa_infra.storage.atomic import create_file, replace_file
 from nexa_infra.storage.manifests import read_sweep_manifest, record_manifests, record_sweep
@@ -37,6 +40,8 @@ from nexa_infra.storage.manifests import read_sweep_manifest, record_manifests, 
 ResultT = TypeVar("ResultT")
 _ID_TRIES = 5
 _WRITERS = 16
+_PIECE = 256
+"""Configs that are held at a time while they are written."""
 
 
 _Sweep = tuple[SweepConfig, RunConfig, int]
@@ -198,26 +203,37 @@ def load_run_config(path: Path, overrides: Sequence[Override]) -> RunConfig:
 
 def _launch(context: Context, asked: Asked, how: _How) -> Launched:
     chosen = create_backend(how.backend or context.site.backend, context)
+    survey = survey_members(asked.members)
     if not how.dry_run:
         context.require_tiers()
-        for resources in dict.fromkeys(member.config.resources for member in asked.members):
-            chosen.check_fits(resources, context.site)
-    prepared = prepare(context, chosen, asked, write=not how.dry_run)
+        check_sizes(context, chosen, survey.sizes)
+    prepared = prepare(context, chosen, asked, survey=survey, write=not how.dry_run)
     handles: tuple[JobHandle, ...] = ()
     if not how.dry_run:
-        folder = how.directory or context.project.run(asked.submission)
-        _write(context, prepared, folder, how.sweep)
-        if how.submit:
-            handles = chosen.submit(prepared.plan, folder)
-            _record_submission(context, asked.submission, folder, handles)
+        with hold_launch(context, asked.submission) if asked.sweep_id is None else nullcontext():
+            handles = _write_and_submit(context, chosen, prepared, how)
     return Launched(
         submission=asked.submission,
-        run_ids=tuple(member.run_id for member in asked.members),
+        run_ids=survey.run_ids,
         plan=prepared.plan,
         estimate=prepared.estimate,
         warnings=tuple(finding.line() for finding in prepared.verdict.warnings),
         handles=handles,
     )
+
+
+def _write_and_submit(context: Context, backend: Backend, prepared: Prepared, how: _How) -> tuple[JobHandle, ...]:
+    submission = prepared.asked.submission
+    folder = how.directory or context.project.run(submission)
+    _write(context, prepared, folder, how.sweep)
+    if not how.submit:
+        return ()
+    if prepared.asked.sweep_id is None:
+        check_unsettled(context.project, submission)
+    handles = backend.submit(prepared.plan, folder)
+    record = SubmissionRecord(submission=submission, submitted_at=context.clock.now(), handles=handles)
+    replace_file(folder / "submission.json", record.to_json().encode())
+    return handles
 
 
 def _write(context: Context, prepared: Prepared, folder: Path, sweep: _Sweep | None) -> None:
@@ -240,9 +256,11 @@ def _write_configs(context: Context, members: Sequence[Member]) -> None:
     def write(member: Member) -> None:
         replace_file(context.project.config(member.run_id), member.config.to_json().encode())
 
+    remaining = iter(members)
     with ThreadPoolExecutor(min(_WRITERS, len(members))) as pool:
-        for _ in pool.map(write, members):
-            pass
+        while piece := list(islice(remaining, _PIECE)):
+            for _ in pool.map(write, piece):
+                pass
 
 
 def _sweep_manifest(context: Context, prepared: Prepared, sweep: _Sweep) -> SweepManifest:
@@ -250,7 +268,7 @@ def _sweep_manifest(context: Context, prepared: Prepared, sweep: _Sweep) -> Swee
     return SweepManifest(
         sweep_id=asked.submission,
         name=config.name,
-        created_at=context.clock.now().isoformat(),
+        created_at=context.clock.now(),
         config=config,
         base_config=pin_dataset(base, prepared.datasets),  # what is missing later trains on the same version
         config_source=asked.source,
@@ -262,11 +280,6 @@ def _sweep_manifest(context: Context, prepared: Prepared, sweep: _Sweep) -> Swee
 def _plan_text(plan: LaunchPlan) -> bytes:
     # The files stand beside it; writing their text twice would double what a sweep of thousands takes.
     return plan.model_copy(update={"files": ()}).to_json().encode()
-
-
-def _record_submission(context: Context, submission: str, folder: Path, handles: tuple[JobHandle, ...]) -> None:
-    record = SubmissionRecord(submission=submission, submitted_at=context.clock.now().isoformat(), handles=handles)
-    replace_file(folder / "submission.json", record.to_json().encode())
 
 
 def _with_free_id(context: Context, build: Callable[[str], ResultT], *, after: str | None = None) -> ResultT:

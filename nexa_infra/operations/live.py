@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 from nexa_contracts.clock import Clock, SystemClock
-from nexa_contracts.errors import NotFound
+from nexa_contracts.errors import NotFound, StorageUnavailable
 from nexa_contracts.ids import is_sweep_id
 from nexa_contracts.states import JobState
 from nexa_infra.operations.backends import local_backend, state_dir
@@ -71,6 +71,10 @@ def read_logs(project: Project, run_id: str, *, follow: bool) -> Iterator[str]:
         return local_backend().run_logs(run_id, follow=follow)
     except NotFound:
         return _kept_lines(project, run_id)
+    except StorageUnavailable:
+        if not project.outcome(run_id).exists():
+            raise
+        return _kept_lines(project, run_id)  # all of it: nothing is added to a run that has ended
 
 
 def cancel_runs(run_ids: Sequence[str]) -> frozenset[str]:
@@ -90,5 +94,6 @@ def _kept_lines(project: Project, run_id: str) -> Iterator[str]:
 def _live_state(job: Job, boot_id: str, clock: Clock) -> LiveState:
     seconds = None
     if job.state is JobState.RUNNING and job.started_s is not None and job.boot_id == boot_id:
-        seconds = max(0.0, clock.monotonic_s() - job.started_s)
+        ended_s = clock.monotonic_s() if job.ended_s is None else job.ended_s
+        seconds = max(0.0, ended_s - job.started_s)
     return LiveState(state=job.state, attempt=job.attempt or None, seconds=seconds, reason=job.reason)

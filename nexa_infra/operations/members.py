@@ -1,24 +1,27 @@
-"""The runs of one launch: a single one, or the members of a sweep."""
+"""The runs of one launch: a single one, or the members of a sweep, made when they are looked at."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, overload
 
 from nexa_contracts import ids
 from nexa_contracts.base import Scalar
-from nexa_contracts.config import apply_point
 from nexa_contracts.cost import CostEstimate
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.resources import Resources
 from nexa_contracts.run import ResumeRef, RunConfig
 from nexa_contracts.site import SiteConfig
 from nexa_infra.monitoring.costs import estimate_cost
+from nexa_infra.scheduling.points import vary
 from nexa_infra.scheduling.sweep import SweepDefinition
 
 MAX_RUNS = 100_000
-"""Most runs of one launch. Each is 20 KB in the launcher and some files on disk; more would fill a machine unasked."""
+"""Most runs of one launch. Each is 2 KB in the launcher and some files on disk; more would fill a machine unasked."""
+_SHOWN_MISFITS = 10
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,46 @@ class Member:
     """Its manifest stands already: it was planned once and never submitted."""
 
 
+@dataclass(frozen=True, slots=True)
+class MadeOnDemand(Sequence[ItemT]):
+    """A sequence that holds nothing: an item is made, equal each time, when it is asked for."""
+
+    size: int
+    make: Callable[[int], ItemT]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[ItemT]:
+        return map(self.make, range(self.size))
+
+    @overload
+    def __getitem__(self, position: int) -> ItemT: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[ItemT]: ...
+    def __getitem__(self, position: int | slice) -> ItemT | Sequence[ItemT]:
+        chosen = range(self.size)[position]
+        return self.make(chosen) if isinstance(chosen, int) else [self.make(each) for each in chosen]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What one look at every member of a launch has found."""
+
+    run_ids: tuple[str, ...]
+    indices: tuple[int, ...]
+    """Array index of each member; 0 for a single run."""
+    sizes: Mapping[Resources, int]
+    """How many runs ask for what."""
+    datasets: tuple[str, ...]
+    snapshots: tuple[str, ...]
+    """Digests of recorded code snapshots that members run."""
+    trains: bool
+    """Whether any member trains, and does not only run a command."""
+    configs: tuple[RunConfig, ...]
+    """One for each set of secrets, and for each text among the parameters: what policies tell configs apart by."""
+
+
 def expand_sweep(
     definition: SweepDefinition,
     base: RunConfig,
@@ -43,11 +86,13 @@ def expand_sweep(
     stamp: str,
     tags: dict[str, str],
     indices: Sequence[int] | None = None,
-) -> list[Member]:
-    """Return the members with these indices (None: all), in rising order; ids share the stamp.
+) -> Sequence[Member]:
+    """Return the members with these indices (None: all), in their order, each made when it is looked at.
+
+    Their ids share the stamp. Looking at a member whose point does not fit the run config raises ConfigError.
 
     Raises:
-        ConfigError: a point does not fit the run config, or there are more than MAX_RUNS.
+        ConfigError: there are more than MAX_RUNS.
     """
     chosen = range(len(definition)) if indices is None else indices
     if len(chosen) > MAX_RUNS:
@@ -56,27 +101,56 @@ def expand_sweep(
             hint="search: random with fewer trials, or split the sweep",
         )
     tagged = base.model_copy(update={"tags": {**base.tags, **tags}})
-    return [
-        Member(
-            run_id=ids.run_id(stamp, index=index, count=len(definition)),
-            config=apply_point(tagged, point, source=f"point {index}"),
-            index=index,
-            point=point,
-        )
-        for index, point in ((index, definition.point(index)) for index in chosen)
-    ]
+    put = vary(tagged, [key for key, _ in definition.axes])
+
+    def make(position: int) -> Member:
+        index = chosen[position]
+        point = definition.point(index)
+        run_id = ids.run_id(stamp, index=index, count=len(definition))
+        return Member(run_id=run_id, config=put(point, f"point {index}"), index=index, point=point)
+
+    return MadeOnDemand(len(chosen), make)
 
 
-def estimate_members(members: Sequence[Member], site: SiteConfig) -> CostEstimate:
-    """Return the bound on what the members may cost together; None in it where a price is unknown."""
+def survey_members(members: Sequence[Member]) -> Survey:
+    """Return what there is to know of all members together, after one look at each.
 
-    def needs(member: Member) -> str:
-        return member.config.resources.model_dump_json()
+    Raises:
+        ConfigError: points do not fit the run config, one line each for the first ten.
+    """
+    run_ids: list[str] = []
+    indices: list[int] = []
+    sizes: Counter[Resources] = Counter()
+    datasets: dict[str, None] = {}
+    snapshots: dict[str, None] = {}
+    configs: dict[object, RunConfig] = {}
+    trains = False
+    for member in _each_fitting(members):
+        config = member.config
+        run_ids.append(member.run_id)
+        indices.append(member.index or 0)
+        sizes[config.resources] += 1
+        trains = trains or config.training is not None
+        if config.data is not None:
+            datasets[config.data.dataset] = None
+        if member.snapshot is not None:
+            snapshots[member.snapshot] = None
+        for mark in _marks(config):
+            configs.setdefault(mark, config)
+    return Survey(
+        run_ids=tuple(run_ids),
+        indices=tuple(indices),
+        sizes=sizes,
+        datasets=tuple(datasets),
+        snapshots=tuple(snapshots),
+        trains=trains,
+        configs=tuple({id(config): config for config in configs.values()}.values()),
+    )
 
-    parts = [
-        estimate_cost(_resources(group), runs=len(group), site=site)
-        for group in (list(items) for _, items in itertools.groupby(sorted(members, key=needs), key=needs))
-    ]
+
+def estimate_runs(sizes: Mapping[Resources, int], site: SiteConfig) -> CostEstimate:
+    """Return the bound on what runs of these sizes may cost together; None in it where a price is unknown."""
+    parts = [estimate_cost(resources, runs=runs, site=site) for resources, runs in sizes.items()]
     if len(parts) == 1:
         return parts[0]
     known = [part.total for part in parts if part.total is not None]
@@ -84,7 +158,7 @@ def estimate_members(members: Sequence[Member], site: SiteConfig) -> CostEstimat
     shown = next((part for part in parts if part.total is None), parts[0])
     return shown.model_copy(
         update={
-            "runs": len(members),
+            "runs": sum(sizes.values()),
             "hours_per_run": max(part.hours_per_run for part in parts),
             "units_per_run": max(part.units_per_run for part in parts),
             "total": sum(known) if len(known) == len(parts) else None,
@@ -92,5 +166,23 @@ def estimate_members(members: Sequence[Member], site: SiteConfig) -> CostEstimat
     )
 
 
-def _resources(group: Sequence[Member]) -> Resources:
-    return group[0].config.resources
+def _each_fitting(members: Sequence[Member]) -> Iterator[Member]:
+    problems: dict[str, None] = {}
+    for position in range(len(members)):
+        try:
+            member = members[position]
+        except ConfigError as error:
+            problems.update(dict.fromkeys(error.message.splitlines()))
+            if len(problems) >= _SHOWN_MISFITS:
+                break
+        else:
+            yield member
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _marks(config: RunConfig) -> Iterator[object]:
+    yield config.secrets
+    for item in config.params.items():
+        if isinstance(item[1], str):
+            yield item

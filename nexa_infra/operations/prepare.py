@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,20 +14,24 @@ from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
 from nexa_contracts.errors import ConfigError, MissingExtra
 from nexa_contracts.job import LaunchPlan, SpecEntry
-from nexa_contracts.run import CodeRecord, EnvironmentRecord, RunConfig, RunManifest
+from nexa_contracts.resources import Resources
+from nexa_contracts.run import CodeRecord, RunConfig, RunManifest
 from nexa_contracts.sweep import SweepConfig
 from nexa_infra.launchers.launcher import Launcher
 from nexa_infra.launchers.registry import select_launcher
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.datasets import pin_dataset, resolve_datasets
 from nexa_infra.operations.environment import job_environment, read_environment, user_and_host
-from nexa_infra.operations.members import Member, estimate_members
+from nexa_infra.operations.members import MadeOnDemand, Member, Survey, estimate_runs
 from nexa_infra.operations.snapshot import CodeState, describe_snapshot, read_code
 from nexa_infra.policies.review import Evidence, review
 from nexa_infra.policies.verdict import Verdict
 from nexa_infra.scheduling.backend import Backend, LaunchRequest
 
 TRAIN_MODULE = "nexa_train.run"
+_SHOWN_WHOLE = 1_000
+"""Most runs of which a dry run renders every one; of more it shows the first."""
+_SHOWN_RUNS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +57,33 @@ class Prepared:
     snapshots: dict[str, CodeRecord]
     """Of the members that run a recorded snapshot and not the code as it is now, by its digest."""
     datasets: dict[str, DatasetRef]
-    environment: EnvironmentRecord
     estimate: CostEstimate
     plan: LaunchPlan
     verdict: Verdict
 
 
-def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) -> Prepared:
+def check_sizes(context: Context, backend: Backend, sizes: Iterable[Resources]) -> None:
+    """Return if jobs of all these sizes can ever run on a backend.
+
+    Raises:
+        ConfigError: some cannot; one line for each reason.
+        ExternalError: whoever knows what there is does not answer.
+    """
+    problems: dict[str, ConfigError] = {}
+    for resources in sizes:
+        try:
+            backend.check_fits(resources, context.site)
+        except ConfigError as error:
+            problems.setdefault(error.message, error)
+    if problems:
+        raise ConfigError("\n".join(problems), hint=next(iter(problems.values())).hint)
+
+
+def prepare(context: Context, backend: Backend, asked: Asked, *, survey: Survey, write: bool) -> Prepared:
     """Return a launch as a value; with `write`, built-in datasets it names are made first, and nothing else.
 
-    Its members name the version of each dataset and not only the dataset.
+    Its members name the version of each dataset and not only the dataset. Without `write` the plan of a large sweep
+    holds its first runs only.
 
     Raises:
         ConfigError: the jobs can never run on this backend.
@@ -71,48 +92,48 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, write: bool) ->
         PolicyRefused: a policy says no.
         MissingExtra: the training stack is not installed on this machine.
     """
-    configs = [member.config for member in asked.members]
     if backend.name == "local":
-        _require_stack(asked.members)
-    datasets = resolve_datasets(context, configs, write=write)
-    asked = replace(asked, members=[_pin(member, datasets) for member in asked.members])
+        _require_stack(trains=survey.trains)
+    datasets = resolve_datasets(context, survey.datasets, write=write)
+    members = asked.members
+    asked = replace(asked, members=MadeOnDemand(len(members), lambda position: _pin(members[position], datasets)))
     tiers = context.tiers
     code = read_code(context.project.root, runner=context.runner, without=(tiers.scratch, tiers.durable, tiers.shared))
-    recorded = dict.fromkeys(member.snapshot for member in asked.members if member.snapshot is not None)
-    snapshots = {digest: describe_snapshot(digest, context.tiers, like=code.record) for digest in recorded}
+    snapshots = {digest: describe_snapshot(digest, context.tiers, like=code.record) for digest in survey.snapshots}
+    shown = len(members) if write or len(members) <= _SHOWN_WHOLE else _SHOWN_RUNS
+    first = members[0].config
     request = LaunchRequest(
         submission=asked.submission,
-        entries={member.index or 0: _entry(context, asked, member, code.record) for member in asked.members},
-        resources=configs[0].resources,
-        launcher=choose_launcher(configs[0]).name,
+        entries=_Entries(survey.indices[:shown], _entry_maker(context, asked, code.record)),
+        resources=first.resources,
+        launcher=choose_launcher(first).name,
         max_parallel=asked.max_parallel,
     )
     plan = backend.plan(request, context.site)
-    estimate = estimate_members(asked.members, context.site)
-    distinct = list({config.model_dump_json(include={"secrets", "params"}): config for config in configs}.values())
+    plan = plan.model_copy(update={"job_count": len(members), "left_out": len(members) - shown})
+    estimate = estimate_runs(survey.sizes, context.site)
     evidence = Evidence(
-        configs=distinct, code=code.record, estimate=estimate, environment=context.environment, sweep=asked.sweep
+        configs=survey.configs, code=code.record, estimate=estimate, environment=context.environment, sweep=asked.sweep
     )
     verdict = review(plan, evidence)
     verdict.enforce()
-    environment = read_environment(context.environment, runner=context.runner)
     return Prepared(
         asked=asked,
         code=code,
         snapshots=snapshots,
         datasets=datasets,
-        environment=environment,
         estimate=estimate,
         plan=plan,
         verdict=verdict,
     )
 
 
-def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
-    """Return the manifest of every member that has none yet."""
+def render_manifests(context: Context, prepared: Prepared) -> Iterator[RunManifest]:
+    """Return the manifest of every member that has none yet, made one at a time."""
     now, author = context.clock.now(), user_and_host()
+    environment = read_environment(context.environment, runner=context.runner)
     asked = prepared.asked
-    return [
+    return (
         RunManifest(
             run_id=member.run_id,
             sweep_id=asked.sweep_id,
@@ -130,13 +151,13 @@ def render_manifests(context: Context, prepared: Prepared) -> list[RunManifest]:
             command=_command(member),
             code=prepared.code.record if member.snapshot is None else prepared.snapshots[member.snapshot],
             datasets=_datasets_of(member, prepared.datasets.values()),
-            environment=prepared.environment,
-            estimate=estimate_members([member], context.site),
+            environment=environment,
+            estimate=estimate_runs({member.config.resources: 1}, context.site),
             resumes=member.resumes,
         )
         for member in asked.members
         if not member.is_recorded
-    ]
+    )
 
 
 def _pin(member: Member, datasets: dict[str, DatasetRef]) -> Member:
@@ -164,35 +185,61 @@ def choose_launcher(config: RunConfig) -> Launcher:
     return select_launcher("torchrun" if several else "python")
 
 
-def _entry(context: Context, asked: Asked, member: Member, now: CodeRecord) -> SpecEntry:
-    config, project, tiers = member.config, context.project, context.tiers
-    code = project.snapshot(member.snapshot or now.snapshot)
-    environment = job_environment(context.environment)
-    environment |= {
-        "PYTHONPATH": _search_path(code, environment.get("PYTHONPATH")),
-        "PYTHONUNBUFFERED": "1",
-        env.PROJECT_DIR: str(project.root),
-        env.RESUME_FROM: member.resumes.run_id if member.resumes is not None else "",
-        **choose_launcher(config).environment(config.resources),
-        **config.env,
-    }
-    return SpecEntry(
-        run_id=member.run_id,
-        sweep_id=asked.sweep_id,
-        point=member.point,
-        run_dir=str(project.run(member.run_id)),
-        manifests_dir=str(project.manifests),
-        cwd=str(code),
-        command=_command(member),
-        environment=environment,
-        secrets=config.secrets,
-        scratch=str(tiers.scratch),
-        durable=str(tiers.durable),
-        shared=str(tiers.shared),
-        walltime_s=config.resources.walltime_s,
-        max_retries=config.max_retries,
-        resources=config.resources,
-    )
+class _Entries(Mapping[int, SpecEntry]):
+    """Entries by array index, each made when it is asked for."""
+
+    def __init__(self, indices: Sequence[int], make: Callable[[int], SpecEntry]) -> None:
+        self._positions = {index: position for position, index in enumerate(indices)}
+        self._make = make
+
+    def __getitem__(self, index: int) -> SpecEntry:
+        return self._make(self._positions[index])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+
+def _entry_maker(context: Context, asked: Asked, now: CodeRecord) -> Callable[[int], SpecEntry]:
+    """Return what makes the entry of the member at a position; what all members share is found once."""
+    project, tiers = context.project, context.tiers
+    inherited = job_environment(context.environment)
+
+    def make(position: int) -> SpecEntry:
+        member = asked.members[position]
+        config = member.config
+        code = project.snapshot(member.snapshot or now.snapshot)
+        environment = {
+            **inherited,
+            "PYTHONPATH": _search_path(code, inherited.get("PYTHONPATH")),
+            "PYTHONUNBUFFERED": "1",
+            env.PROJECT_DIR: str(project.root),
+            env.RESUME_FROM: member.resumes.run_id if member.resumes is not None else "",
+            **({} if config.command is None else {env.RESUME_CHECKPOINT: ""}),  # the job entry finds it
+            **choose_launcher(config).environment(config.resources),
+            **config.env,
+        }
+        return SpecEntry(
+            run_id=member.run_id,
+            sweep_id=asked.sweep_id,
+            point=member.point,
+            run_dir=str(project.run(member.run_id)),
+            manifests_dir=str(project.manifests),
+            cwd=str(code),
+            command=_command(member),
+            environment=environment,
+            secrets=config.secrets,
+            scratch=str(tiers.scratch),
+            durable=str(tiers.durable),
+            shared=str(tiers.shared),
+            walltime_s=config.resources.walltime_s,
+            max_retries=config.max_retries,
+            resources=config.resources,
+        )
+
+    return make
 
 
 def _search_path(code: Path, inherited: str | None) -> str:
@@ -202,7 +249,7 @@ def _search_path(code: Path, inherited: str | None) -> str:
     return str(code) if not inherited else f"{code}:{inherited}"
 
 
-def _require_stack(members: Sequence[Member]) -> None:
+def _require_stack(*, trains: bool) -> None:
     # find_spec on a top-level name imports nothing.
-    if any(member.config.train is not None for member in members) and importlib.util.find_spec("torch") is None:
+    if trains and importlib.util.find_spec("torch") is None:
         raise MissingExtra("train", package="torch", needed_for="training on this machine")

@@ -6,17 +6,14 @@ Only JSON is read, so that commands that watch runs start fast.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from nexa_infra.storage.layout import Project
-
-_TAIL_BYTES = 64 * 1024
-_LARGEST = 2**63
-"""No step and no number of tokens gets here; a larger whole number is a mistake of the program."""
+from nexa_infra.storage.metrics import read_last_records, read_number, read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +59,6 @@ def read_progress(project: Project, run_id: str) -> Progress:
     )
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every whole record of a metrics file, in order; a missing file has none."""
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        return
-    with stream:
-        for line in stream:
-            record = _parse(line)
-            if record is not None:
-                yield record
-
-
-def read_last_records(path: Path) -> list[dict[str, Any]]:
-    """Return the whole records in the last 64 KiB of a metrics file, in order."""
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            stream.seek(max(0, size - _TAIL_BYTES))
-            lines = stream.read().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    if size > _TAIL_BYTES:
-        lines = lines[1:]
-    return [record for record in map(_parse, lines) if record is not None]
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty when there is none."""
     try:
@@ -115,16 +85,6 @@ def _seconds_left(records: Sequence[dict[str, Any]], step: int | None, max_steps
     return max(0.0, pace_s * (max_steps - step))
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # a line cut by a crash; what follows it is whole again
-    return record if isinstance(record, dict) else None
-
-
 def _moment(value: object) -> datetime | None:
     # A person's own program may write what it likes; a time without a zone is taken as UTC.
     try:
@@ -135,13 +95,10 @@ def _moment(value: object) -> datetime | None:
 
 
 def _whole(value: object, default: int | None) -> int | None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
-    return value if isinstance(value, int) and is_whole else default
+    whole = read_whole(value)
+    return default if whole is None else whole
 
 
 def _number(value: object, default: float | None) -> float | None:
-    # NaN stays: a person who watches a run wants to see it.
-    if isinstance(value, float):
-        return value
-    whole = _whole(value, None)
-    return default if whole is None else float(whole)
+    number = read_number(value)
+    return default if number is None else number

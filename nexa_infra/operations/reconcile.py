@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 
-from nexa_contracts.errors import StorageError
+from nexa_contracts.errors import ConfigError, StorageError
 from nexa_infra.monitoring.costs import cost_of_run
 from nexa_infra.operations.context import Context
+from nexa_infra.operations.unsubmitted import settle_unsubmitted
 from nexa_infra.storage.index import open_index
 from nexa_infra.storage.manifests import find_outcome, mirror_manifests, read_run_manifest, record_cost
 from nexa_infra.storage.where import Condition
+
+logger = logging.getLogger(__name__)
 
 
 def settle_costs(context: Context, run_ids: Sequence[str]) -> int:
     """Write the cost of every run that has ended and has none, and mirror its manifests; return how many were written.
 
+    Runs that will never be handed over, because their launch was cut off, are ended on record first.
     Safe to repeat and from several processes at once: a cost is created once. A copy that durable did not take the last
     time is made now.
 
     Raises:
         TierMissing, StorageError: durable is not there or cannot be written; the costs are written all the same.
     """
+    _settle_unsubmitted(context, run_ids)
     costed = [run_id for run_id in run_ids if context.project.cost(run_id).exists()]
-    return _settle(context, sorted(set(run_ids).difference(costed)), costed)
+    uncosted = sorted(set(run_ids).difference(costed))
+    return _mirror(context, [run_id for run_id in uncosted if _record_cost(context, run_id)], costed)
 
 
 def try_to_settle(context: Context, run_ids: Sequence[str]) -> str | None:
     """Settle the costs, for commands that only look; return why that was not possible, None when it was."""
     try:
         settle_costs(context, run_ids)
-    except StorageError as error:
+    except (StorageError, ConfigError) as error:
         return str(error)
     return None
 
@@ -38,16 +45,25 @@ def try_to_settle(context: Context, run_ids: Sequence[str]) -> str | None:
 def settle_ended(context: Context) -> int:
     """Settle every run of the project that has ended and has no cost yet; return how many there were.
 
+    A run whose records cannot be read is named in the log, and the others are settled.
+
     Raises: as `settle_costs`.
     """
     with open_index(context.project) as index:
+        waiting = index.find_runs([Condition("state", "=", "none"), Condition("sweep", "=", "none")])
+        if _settle_unsubmitted(context, [row.run_id for row in waiting]):
+            index.refresh()
         rows = index.find_runs([Condition("state", "!=", "none")])
     costed = [row.run_id for row in rows if row.is_costed]
-    return _settle(context, [row.run_id for row in rows if not row.is_costed], costed)
+    uncosted = [row.run_id for row in rows if not row.is_costed]
+    return _mirror(context, [run_id for run_id in uncosted if _try_to_record_cost(context, run_id)], costed)
 
 
-def _settle(context: Context, uncosted: Sequence[str], costed: Sequence[str]) -> int:
-    settled = [run_id for run_id in uncosted if _record_cost(context, run_id)]
+def _settle_unsubmitted(context: Context, run_ids: Sequence[str]) -> tuple[str, ...]:
+    return settle_unsubmitted(context.project, run_ids, environment=context.environment, clock=context.clock)
+
+
+def _mirror(context: Context, settled: Sequence[str], costed: Sequence[str]) -> int:
     lacking = [*settled, *_without_copy(context, costed)]
     if lacking:
         mirror_manifests(context.project, context.require_tiers(), lacking)
@@ -60,6 +76,14 @@ def _record_cost(context: Context, run_id: str) -> bool:
         return False
     manifest = read_run_manifest(context.project, run_id)
     return record_cost(context.project, cost_of_run(manifest, outcome, now=context.clock.now()))
+
+
+def _try_to_record_cost(context: Context, run_id: str) -> bool:
+    try:
+        return _record_cost(context, run_id)
+    except ConfigError as error:
+        logger.warning("cost is not settled run_id=%s: %s", run_id, error)
+        return False
 
 
 def _without_copy(context: Context, run_ids: Sequence[str]) -> Iterator[str]:

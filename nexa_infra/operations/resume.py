@@ -18,13 +18,18 @@ from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.status import LiveStates
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.sweep import SweepDefinition
-from nexa_infra.storage.checkpoints import list_checkpoints
+from nexa_infra.storage.checkpoints import Checkpoint, list_checkpoints
+from nexa_infra.storage.layout import SEAL_NAME
 from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 
 _LOCK_NAME = ".resume.lock"
 _LOCK_WAIT_S = 120.0
 _SHAPES_TOKENIZER = frozenset({"data.dataset", "data.format", "data.text_field", "data.eval_fraction", "data.max_rows"})
 """A model from scratch has a tokenizer trained on its data: other data would give old weights new meanings."""
+_HOW_TO_SAVE = (
+    "a program of one's own saves to $NEXA_SCRATCH_DIR/checkpoints_temp/$NEXA_RUN_ID/checkpoint-STEP and seals the "
+    "folder with nexa_infra.storage.seal.seal_folder: docs/guide/own-program.md"
+)
 _START_AFRESH = frozenset({"diverged", "bad_request"})
 """Failures that a checkpoint would only lead to again."""
 
@@ -36,17 +41,18 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
 
     Raises:
         NotFound: there is no such run.
-        ConfigError: it has no checkpoint on scratch or durable, or another model.
+        ConfigError: it has no checkpoint on scratch or durable, for a program of one's own no sealed one, or another
+            model.
     """
     before = read_run_manifest(context.project, run_id)
-    if config.train is None:
-        raise ConfigError("--resume: a command of one's own has no checkpoints of ours to go on from")
-    checkpoints = list_checkpoints(run_id, context.tiers)
+    checkpoints = _list_usable(context, run_id, config)
     if not checkpoints:
         raise ConfigError(
-            f"--resume {run_id}: found no checkpoint of this run on scratch or durable; launch it without --resume"
+            f"--resume {run_id}: found no {'' if config.train is not None else 'sealed '}checkpoint of this run on "
+            "scratch or durable; launch it without --resume",
+            hint=_HOW_TO_SAVE if config.train is None else None,
         )
-    max_steps = config.train.training.max_steps
+    max_steps = None if config.train is None else config.train.training.max_steps
     if max_steps is not None and checkpoints[0].step > max_steps:
         raise ConfigError(
             f"--resume {run_id}: found its checkpoint of step {checkpoints[0].step}; allowed: training.max_steps of at "
@@ -120,9 +126,15 @@ def _link(
     context: Context, member: Member, newest: Mapping[int, str], ended: Mapping[int, RunOutcome | None]
 ) -> Member:
     before, outcome = newest.get(member.index or 0), ended.get(member.index or 0)
-    if before is None or outcome is None or member.config.train is None:
+    if before is None or outcome is None:
         return member
     kind = outcome.failure.kind if outcome.failure is not None else ""
-    if kind in _START_AFRESH or not list_checkpoints(before, context.tiers):
+    if kind in _START_AFRESH or not _list_usable(context, before, member.config):
         return member
     return replace(member, resumes=ResumeRef(run_id=before))
+
+
+def _list_usable(context: Context, run_id: str, config: RunConfig) -> list[Checkpoint]:
+    # A program of one's own may save there and know nothing of seals; a training is told in its job what is wrong.
+    found = list_checkpoints(run_id, context.tiers)
+    return [each for each in found if config.train is not None or (each.path / SEAL_NAME).is_file()]

@@ -5,7 +5,6 @@ A snapshot is named by the digest over the names, modes and contents of its file
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import hashlib
 import io
@@ -25,6 +24,7 @@ from nexa_contracts.errors import AlreadyExists, ConfigError, EvidenceMissing
 from nexa_contracts.run import CodeRecord
 from nexa_contracts.units import format_size
 from nexa_infra.operations.checkout import Checkout, list_tracked, read_checkout
+from nexa_infra.operations.secret_files import is_secret_file
 from nexa_infra.process import CommandRunner
 from nexa_infra.storage.atomic import create_file, fsync_dir
 from nexa_infra.storage.layout import Project, Tiers
@@ -33,10 +33,6 @@ MAX_FILE_BYTES = 10 * 1024**2
 MAX_TOTAL_BYTES = 256 * 1024**2
 MAX_FILES = 20_000
 _FLUSHERS = 16
-_SECRET_NAMES = (
-    ".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc", ".pypirc",
-    "credentials*.json",
-)  # fmt: skip
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".venv", "venv", "__pycache__", "node_modules", "runs", "storage", "data", "build", "dist", ".tox",
      ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "wandb", "mlruns"}
@@ -193,7 +189,7 @@ def _read_files(root: Path, names: Sequence[str]) -> tuple[list[SnapshotFile], l
             continue
         elif not stat.S_ISREG(info.st_mode):
             continue
-        elif info.st_size > MAX_FILE_BYTES or _is_secret(name):
+        elif info.st_size > MAX_FILE_BYTES or is_secret_file(name):
             left_out.append(name)
             continue
         else:
@@ -269,11 +265,6 @@ def _flush(folder: Path) -> None:
     with ThreadPoolExecutor(_FLUSHERS) as pool:
         for _ in pool.map(flush, [path for path in [folder, *folder.rglob("*")] if not path.is_symlink()]):
             pass
-
-
-def _is_secret(name: str) -> bool:
-    base = name.rsplit("/", 1)[-1]
-    return any(fnmatch.fnmatch(base, pattern) for pattern in _SECRET_NAMES)
 
 
 def _is_folder(path: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nexa_contracts.errors import StorageUnavailable
 from nexa_contracts.states import JobState
 from nexa_infra.operations.progress import Progress, read_object, read_progress
 from nexa_infra.storage.layout import Project
@@ -56,6 +57,8 @@ class SubmissionView:
 
     submission: str
     runs: tuple[RunView, ...]
+    trouble: str | None = None
+    """Why the backend cannot be asked now; what has not ended is UNKNOWN meanwhile."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,14 +93,26 @@ class Watcher:
         self._manifests: dict[str, dict[str, Any]] = {}
 
     def look(self) -> SubmissionView:
-        """Return the view of now."""
+        """Return the view of now; while the backend cannot be asked, what has not ended is UNKNOWN with the reason.
+
+        Raises:
+            StorageError: what the backend keeps is damaged.
+        """
         waiting = [run_id for run_id in self._run_ids if run_id not in self._ended]
         # Who has an outcome needs no backend: it is told also where the queue is lost.
         waiting = [run_id for run_id in waiting if not self._project.outcome(run_id).exists()]
-        live = self._live(waiting) if waiting else {}
+        live, trouble = self._ask(waiting)
         views = [self._ended.get(run_id) or self._view(run_id, live.get(run_id)) for run_id in self._run_ids]
         self._ended.update({view.run_id: view for view in views if view.state.is_final})
-        return SubmissionView(self._submission, tuple(views))
+        return SubmissionView(self._submission, tuple(views), trouble)
+
+    def _ask(self, run_ids: Sequence[str]) -> tuple[Mapping[str, LiveState], str | None]:
+        try:
+            return self._live(run_ids) if run_ids else {}, None
+        except StorageUnavailable as error:
+            # It passes; what the runs' own files say is shown meanwhile.
+            unknown = LiveState(JobState.UNKNOWN, reason="the backend cannot be asked now")
+            return dict.fromkeys(run_ids, unknown), str(error)
 
     def _view(self, run_id: str, live: LiveState | None) -> RunView:
         manifest = self._manifests.get(run_id)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from pydantic import JsonValue
 
 from nexa_contracts.job import JobHandle, JobSpec, LaunchPlan, SpecEntry
 from nexa_contracts.resources import Resources
@@ -29,7 +32,7 @@ class LaunchRequest:
     """What each run asks; the same for all runs of one submission."""
     launcher: str = "python"
     max_parallel: int | None = None
-    """At most so many runs of this submission at a time."""
+    """At most so many runs at a time, of all submissions with this name: those of a sweep and its resumptions."""
 
 
 class Backend(Protocol):
@@ -97,6 +100,16 @@ class Backend(Protocol):
 
 
 def render_spec(request: LaunchRequest) -> str:
-    """Return the text of `spec.json`: entries by decimal array index, in rising order."""
-    entries = {str(index): request.entries[index] for index in sorted(request.entries)}
-    return JobSpec(submission=request.submission, entries=entries).to_json()
+    """Return the text of `spec.json`: a line for each run, by decimal array index, in rising order.
+
+    Entries are made one at a time and only their text is kept: a sweep may have 100,000.
+    """
+    common: dict[str, JsonValue] = {}
+    lines: list[str] = []
+    for index in sorted(request.entries):
+        fields = request.entries[index].model_dump(mode="json")
+        common = common or fields
+        own = {name: value for name, value in fields.items() if value != common[name]}
+        lines.append(f'    "{index}": {json.dumps(own, ensure_ascii=False)}')
+    head = JobSpec(submission=request.submission, common=common, entries={}).to_json().removesuffix("{}\n}\n")
+    return "".join([head, "{\n", ",\n".join(lines), "\n  }\n}\n"])

@@ -33,6 +33,7 @@ class Canceller:
         self._settler = settler
         self._clock = clock
         self._deadlines_s: dict[int, float] = {}
+        self._said = ""
 
     def pass_on(self) -> None:
         """Do what can be done now for every job that is to end."""
@@ -78,4 +79,6 @@ class Canceller:
                 }
             )
         except StorageError as error:
-            logger.warning("runs cannot be settled yet count=%d reason=%s", len(jobs), error)
+            if error.message != self._said:  # asked again at every look
+                logger.warning("runs cannot be settled yet count=%d reason=%s", len(jobs), error)
+            self._said = error.message

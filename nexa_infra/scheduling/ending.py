@@ -11,7 +11,13 @@ from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration
 from nexa_infra.process import signal_name
-from nexa_infra.scheduling.evidence import find_error_line, find_out_of_memory, hide_secrets, pick_evidence
+from nexa_infra.scheduling.evidence import (
+    find_error_line,
+    find_out_of_memory,
+    hide_secrets,
+    names_disk_trouble,
+    pick_evidence,
+)
 from nexa_infra.scheduling.records import Failure
 
 _SHELL_SIGNALS = 128
@@ -44,6 +50,8 @@ class Ending:
     """Of its own result file."""
     unreadable: str | None = None
     """Why its result file could not be read."""
+    disk: str | None = None
+    """What was wrong with a disk that it writes to, when it ended."""
     secrets: Collection[str] = ()
 
     @property
@@ -86,12 +94,22 @@ def _explain_failure(ending: Ending) -> Failure:
             return _explain(ending, "bad_request", said or f"the request is wrong (status {ending.returncode})")
     number = ending.signal_number
     if number is None:
-        return _explain(ending, "crash", said or f"ended with status {ending.returncode}")
+        return _explain_status(ending, said)
     if number in _CRASHES:
         return _explain(ending, "crash", f"crashed with {signal_name(number)}")
     if ending.leave is Leave.ASKED:
         return _explain(ending, "killed", f"asked to leave from outside, and ended by {signal_name(number)}")
     return _explain(ending, "killed", f"ended by {signal_name(number)}, which came from outside the job")
+
+
+def _explain_status(ending: Ending, said: str | None) -> Failure:
+    if said is not None:
+        return _explain(ending, "storage" if names_disk_trouble(said) else "crash", said)
+    left = f"ended with status {ending.returncode}"
+    if ending.disk is None:
+        return _explain(ending, "crash", left)
+    # What it had to say of itself found no room either.
+    return _explain(ending, "storage", f"{left}; {ending.disk}")
 
 
 def _find_memory_evidence(ending: Ending) -> str | None:
@@ -114,6 +132,6 @@ def _explain(ending: Ending, kind: str, message: str) -> Failure:
     if ending.said is not None:
         # The program knows better than its status does.
         message = hide_secrets(ending.said.message, ending.secrets)
-        kind = ending.said.kind if kind == "crash" else kind
+        kind = ending.said.kind if kind in ("crash", "storage") else kind
         evidence = ending.said.evidence or evidence
     return Failure(kind, message, evidence)

@@ -74,10 +74,11 @@ def read_entries(spec: Path, indices: Collection[int]) -> dict[int, Entry]:
         ConfigError: the file is not a spec.
     """
     try:
-        entries = json.loads(spec.read_bytes())["entries"]
+        found = json.loads(spec.read_bytes())
+        common, entries = found.get("common", {}), found["entries"]
         missing = [index for index in indices if str(index) not in entries]
         if not missing:
-            return {index: _build(entries[str(index)], index) for index in indices}
+            return {index: _build({**common, **entries[str(index)]}, index) for index in indices}
     except FileNotFoundError as error:
         raise NotFound(f"{spec}: no such file", hint="the folder of the run was moved or removed") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

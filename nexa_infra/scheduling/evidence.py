@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _ERROR_LINE = re.compile(r"(?:[A-Za-z_][\w.]*\.)?[A-Za-z_]\w*(?:Error|Exception|Interrupt|Warning|Exit)\b.*")
 _GPU_OUT_OF_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 _HOST_OUT_OF_MEMORY = re.compile(r"MemoryError\b|.*(?:DefaultCPUAllocator: can't allocate memory|bad_alloc)")
+_DISK_TROUBLE = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system", re.IGNORECASE)
+_LITTLE_BYTES = 64 * 1024
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -59,6 +61,27 @@ def find_out_of_memory(lines: Sequence[str]) -> str | None:
     for line in reversed(lines[-_MOST_LINES * 2 :]):
         if _GPU_OUT_OF_MEMORY.search(line) or _HOST_OUT_OF_MEMORY.match(line):
             return line
+    return None
+
+
+def names_disk_trouble(line: str) -> bool:
+    """Whether an error is the disk's and not the program's."""
+    return _DISK_TROUBLE.search(line) is not None
+
+
+def find_unwritable(folders: Iterable[Path]) -> tuple[Path, str] | None:
+    """Return the first of these folders that takes no record or log now, and why; None when all do."""
+    for folder in folders:
+        try:
+            room = os.statvfs(folder)
+        except OSError:
+            continue
+        if room.f_flag & os.ST_RDONLY:
+            return folder, "read-only file system"
+        # Some file systems count no blocks (0 of 0 free) or no inodes.
+        is_out_of_blocks = room.f_blocks > 0 and room.f_bavail * room.f_frsize < _LITTLE_BYTES
+        if is_out_of_blocks or (room.f_files > 0 and room.f_favail == 0):
+            return folder, "no space left on device"
     return None
 
 

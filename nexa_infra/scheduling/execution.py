@@ -17,7 +17,7 @@ from nexa_contracts.states import JobState
 from nexa_infra.process import Child, SystemRunner
 from nexa_infra.scheduling.ending import Ending, Leave, judge_ending
 from nexa_infra.scheduling.entry import Entry, build_environment
-from nexa_infra.scheduling.evidence import read_oom_kills, read_tail
+from nexa_infra.scheduling.evidence import find_unwritable, read_oom_kills, read_tail
 from nexa_infra.scheduling.logs import scratch_log
 from nexa_infra.scheduling.process_tree import become_subreaper, end_tree, reap_adopted
 from nexa_infra.scheduling.records import Attempt, Failure, find_result
@@ -103,6 +103,7 @@ class Execution:
             oom_kills=None if kills is None or now_kills is None else now_kills - kills,
             said=None if said is None else Failure(said["kind"], said["message"], tuple(said["evidence"])),
             unreadable=unreadable,
+            disk=self._describe_disk(),
             secrets=self.secrets,
         )
         state, why = judge_ending(ending)
@@ -142,6 +143,15 @@ class Execution:
             return find_result(self.entry.run_dir, self.attempt), None
         except StorageError as error:
             return None, error.message
+
+    def _describe_disk(self) -> str | None:
+        places = {
+            self.entry.scratch: f"scratch {self.entry.scratch}",
+            self.entry.run_dir.path: f"the run's folder {self.entry.run_dir.path}",
+            self.entry.durable: f"durable {self.entry.durable}",
+        }
+        found = find_unwritable(places)
+        return None if found is None else f"{places[found[0]]}: {found[1]}"
 
     def _mention_lost_log(self, failure: Failure | None) -> Failure | None:
         if failure is None or self.log.exists():

@@ -6,7 +6,7 @@ Contracts are imported where a plan is rendered or read: `nexa logs` and `nexa c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from nexa_infra.scheduling.supervision import check_secrets, ensure_supervisor
 from nexa_infra.storage.layout import RunDir
 
 if TYPE_CHECKING:
-    from nexa_contracts.job import JobHandle, LaunchPlan, SpecEntry
+    from nexa_contracts.job import JobHandle, JobSpec, LaunchPlan, SpecEntry
     from nexa_contracts.resources import Resources
     from nexa_contracts.site import LocalLimits, SiteConfig
     from nexa_infra.scheduling.backend import LaunchRequest
@@ -62,13 +62,16 @@ class LocalBackend:
         self._runner = runner if runner is not None else SystemRunner()
 
     def check_fits(self, resources: Resources, site: SiteConfig) -> None:
-        """Judge whether a job of this size can ever run on this machine.
+        """Judge whether a job of this size can ever run on this machine, and whether the queue would take it now.
 
         Raises:
             ConfigError: it cannot; the message says what it asks for and what there is.
             ExternalError: it asks for GPUs, and the driver does not answer.
+            StorageError: the queue cannot be written, or is damaged.
         """
         self._check_size(resources, _read_limits(site.local))
+        with closing(LocalQueue(self._state.queue)) as queue:
+            queue.check_writable()
 
     def plan(self, request: LaunchRequest, site: SiteConfig) -> LaunchPlan:
         """Return everything `submit` would do, as data; touches nothing, and is equal at every call.
@@ -107,15 +110,7 @@ class LocalBackend:
         from nexa_contracts.job import JobHandle
         from nexa_infra.scheduling.backend import SPEC_FILE
 
-        spec = directory.resolve() / SPEC_FILE
-        entries = _read_spec(spec)
-        limits = _find_limits(plan)
-        self._check_entries(entries.values(), limits)
-        submitted_at = self._clock.now().isoformat()
-        jobs = [
-            replace(_describe(entry, spec, index, limits), max_parallel=plan.max_parallel, submitted_at=submitted_at)
-            for index, entry in sorted(entries.items())
-        ]
+        jobs = self._read_jobs(plan, directory.resolve() / SPEC_FILE)
         names = {name for job in jobs for name in job.secrets}
         with closing(LocalQueue(self._state.queue)) as queue:
             check_secrets(names, self._state, queue, environment=self._environment)
@@ -217,10 +212,20 @@ class LocalBackend:
 
             yield from read_log(find_log, read_progress, follow=follow, clock=self._clock)
 
-    def _check_entries(self, entries: Iterable[SpecEntry], limits: Limits) -> None:
-        sizes = {entry.resources.model_dump_json(): entry.resources for entry in entries}
-        for resources in sizes.values():
+    def _read_jobs(self, plan: LaunchPlan, spec: Path) -> list[NewJob]:
+        # Entries are made and let go one at a time: a sweep may have 100,000.
+        limits, submitted_at = _find_limits(plan), self._clock.now().isoformat()
+        found = _read_spec(spec)
+        sizes: dict[Resources, None] = {}
+        jobs: list[NewJob] = []
+        for index in sorted(map(int, found.entries)):
+            entry = found.entry(index)
+            sizes[entry.resources] = None
+            job = _describe(entry, index, spec=str(spec), plan=plan, limits=limits)
+            jobs.append(replace(job, submitted_at=submitted_at))
+        for resources in sizes:
             self._check_size(resources, limits)
+        return jobs
 
     def _check_size(self, resources: Resources, limits: Limits) -> None:
         _check_nodes(resources)
@@ -246,14 +251,14 @@ def _check_nodes(resources: Resources) -> None:
         )
 
 
-def _read_spec(spec: Path) -> dict[int, SpecEntry]:
+def _read_spec(spec: Path) -> JobSpec:
     from nexa_contracts.job import JobSpec
 
     try:
         text = spec.read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"{spec}: no such file", hint="write the plan's files before it is submitted") from error
-    return {int(index): entry for index, entry in JobSpec.from_json(text, source=str(spec)).entries.items()}
+    return JobSpec.from_json(text, source=str(spec))
 
 
 def _read_limits(local: LocalLimits) -> Limits:
@@ -268,9 +273,10 @@ def _find_limits(plan: LaunchPlan) -> Limits:
     raise ConfigError(f"plan of {plan.submission}: no {LIMITS_FILE} in it; it was not rendered by the local backend")
 
 
-def _describe(entry: SpecEntry, spec: Path, index: int, limits: Limits) -> NewJob:
+def _describe(entry: SpecEntry, index: int, *, spec: str, plan: LaunchPlan, limits: Limits) -> NewJob:
     return NewJob(
-        spec=str(spec),
+        submission=str(Path(entry.run_dir).with_name(plan.submission)),
+        spec=spec,
         idx=index,
         run_id=entry.run_id,
         run_dir=entry.run_dir,
@@ -283,6 +289,7 @@ def _describe(entry: SpecEntry, spec: Path, index: int, limits: Limits) -> NewJo
         walltime_s=entry.walltime_s,
         grace_s=entry.grace_s,
         max_retries=entry.max_retries,
+        max_parallel=plan.max_parallel,
         limit_cpus=limits.cpus,
         limit_memory_bytes=limits.memory_bytes,
         limit_gpus=limits.gpus,

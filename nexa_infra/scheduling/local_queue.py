@@ -33,7 +33,8 @@ _RUNNING = "state = 'RUNNING'"
 _UNSETTLED = "state IN ('PENDING', 'PREEMPTED', 'RUNNING')"
 _LISTED = "IN (SELECT value FROM json_each(?))"
 _HAS_TURN = (
-    "spec NOT IN (SELECT spec FROM jobs WHERE state = 'RUNNING' GROUP BY spec HAVING count(*) >= max(max_parallel))"
+    "submission NOT IN (SELECT submission FROM jobs WHERE state = 'RUNNING' GROUP BY submission "
+    "HAVING count(*) >= min(max_parallel))"
 )
 
 
@@ -58,6 +59,11 @@ class LocalQueue:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def check_writable(self) -> None:
+        """Return if a change can be made now."""
+        with transaction(self._connection, self._path):
+            self._connection.execute("DELETE FROM jobs WHERE job_id < 0")
 
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[int]:
         """Add jobs in their order, all or none; return their ids.
@@ -97,7 +103,7 @@ class LocalQueue:
     def list_ready(self, held: Collection[str], *, boot_id: str, now_s: float, limit: int) -> list[Job]:
         """Return the first jobs that may start, in their order.
 
-        Left out are those whose submission runs as many as it may, that wait after a crash until later than `now_s`
+        Left out are those whose sweep runs as many as it may, that wait after a crash until later than `now_s`
         in this boot, or that need a secret which is not among the names `held`.
         """
         rows = self._fetch(f"SELECT DISTINCT secrets FROM jobs WHERE {_WAITING}")
@@ -147,6 +153,8 @@ class LocalQueue:
         """Change fields of several jobs at once; only the supervisor does."""
         with transaction(self._connection, self._path):
             for job_id, values in changes.items():
+                if not values:
+                    continue
                 if not values.keys() <= set(_FIELDS):
                     raise ValueError(f"no such field: {sorted(values.keys() - set(_FIELDS))}")
                 pairs = ", ".join(f"{name} = ?" for name in values)

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nexa_contracts.errors import StorageError
+from nexa_contracts.errors import StorageError, StorageUnavailable
 from nexa_contracts.states import FINAL_STATES
 from nexa_infra.storage.atomic import make_folder
+from nexa_infra.storage.lock_holders import describe_holder
 
-_BUSY_S = 30.0
+_BUSY_S = 15.0
+"""Changes take milliseconds, and that of 100,000 new jobs some seconds."""
 _SURROUNDINGS = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -26,10 +28,11 @@ _SURROUNDINGS = frozenset(
     }
 )
 """What is wrong around the file and not in it."""
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SCHEMA = """
 CREATE TABLE jobs (
     job_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    spec TEXT NOT NULL, idx INTEGER NOT NULL, run_id TEXT NOT NULL,
+    submission TEXT NOT NULL, spec TEXT NOT NULL, idx INTEGER NOT NULL, run_id TEXT NOT NULL,
     run_dir TEXT NOT NULL, outcome TEXT NOT NULL, scratch TEXT NOT NULL,
     cpus INTEGER NOT NULL, memory_bytes INTEGER NOT NULL, gpus INTEGER NOT NULL, share_gpus INTEGER NOT NULL,
     walltime_s REAL NOT NULL, grace_s REAL NOT NULL, max_retries INTEGER NOT NULL, max_parallel INTEGER,
@@ -37,7 +40,7 @@ CREATE TABLE jobs (
     secrets TEXT NOT NULL, submitted_at TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'PENDING', attempt INTEGER NOT NULL DEFAULT 0,
     cancel_requested INTEGER NOT NULL DEFAULT 0, reason TEXT,
-    boot_id TEXT, not_before_s REAL, started_s REAL, started_at TEXT,
+    boot_id TEXT, not_before_s REAL, started_s REAL, started_at TEXT, ended_s REAL,
     pid INTEGER, start_ticks INTEGER, token TEXT, gpu_ids TEXT,
     UNIQUE (run_dir)
 );
@@ -55,14 +58,22 @@ _FINAL = ", ".join(f"'{state.value}'" for state in sorted(FINAL_STATES))
 
 @contextmanager
 def queue_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of the file within into a StorageError that says what to do."""
+    """Turn what SQLite says of the file within into a StorageError that says what to do.
+
+    It is a StorageUnavailable where the file itself is whole.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:
         # The low byte is the kind. Source: https://sqlite.org/rescode.html
         kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if kind in _LOCKED:
+            raise StorageUnavailable(
+                f"{path}: the local queue has been locked for {_BUSY_S:g} s by {describe_holder(path)}",
+                hint="wait for that process or end it, and try again; running jobs go on meanwhile",
+            ) from error
         if kind in _SURROUNDINGS:
-            raise StorageError(
+            raise StorageUnavailable(
                 f"{path}: the local queue cannot be used: {error}",
                 hint="free space there and check who may write it, or set NEXA_STATE_DIR to another folder",
             ) from error

@@ -15,6 +15,8 @@ from nexa_infra.scheduling.process_tree import ProcessMark
 class NewJob:
     """A job as it is submitted."""
 
+    submission: str
+    """Folder of the run or sweep it belongs to, whichever spec it came with: what `max_parallel` is counted by."""
     spec: str
     idx: int
     run_id: str
@@ -53,6 +55,8 @@ class Job(NewJob):
     not_before_s: float | None
     started_s: float | None
     started_at: str | None
+    ended_s: float | None
+    """When its end was seen, while that cannot be recorded; what it takes from then on is not the run's time."""
     pid: int | None
     start_ticks: int | None
     token: str | None

@@ -20,6 +20,7 @@ from nexa_infra.scheduling.entry import Entry
 from nexa_infra.storage.atomic import create_file
 from nexa_infra.storage.journal import create_journaled
 from nexa_infra.storage.layout import RunDir
+from nexa_infra.storage.metrics import collect_last_values
 
 _ENDED = {state.value: state for state in (*FINAL_STATES, JobState.PREEMPTED)}
 """How an attempt may end."""
@@ -58,25 +59,31 @@ def record_attempt(run_dir: RunDir, attempt: Attempt) -> bool:
     Raises:
         StorageError: the disk is full, read-only or broken.
     """
-    data = {
-        "schema_version": 1,
-        "run_id": attempt.run_id,
-        "number": attempt.number,
-        "state": attempt.state.value,
-        "started_at": _time(attempt.started_at),
-        "ended_at": _time(attempt.ended_at),
-        "seconds": attempt.seconds,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "hostname": attempt.hostname,
-        "resumed_from": attempt.resumed_from,
-        "failure": _failure(attempt.failure),
-    }
     try:
-        create_file(run_dir.attempt(attempt.number), _encode(data))
+        create_file(run_dir.attempt(attempt.number), encode_attempt(attempt))
     except AlreadyExists:
         return False
     return True
+
+
+def encode_attempt(attempt: Attempt) -> bytes:
+    """Return the text of an attempt's record."""
+    return _encode(
+        {
+            "schema_version": 1,
+            "run_id": attempt.run_id,
+            "number": attempt.number,
+            "state": attempt.state.value,
+            "started_at": _time(attempt.started_at),
+            "ended_at": _time(attempt.ended_at),
+            "seconds": attempt.seconds,
+            "exit_code": attempt.exit_code,
+            "signal": attempt.signal,
+            "hostname": attempt.hostname,
+            "resumed_from": attempt.resumed_from,
+            "failure": _failure(attempt.failure),
+        }
+    )
 
 
 def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
@@ -89,27 +96,36 @@ def find_attempt(run_dir: RunDir, number: int) -> Attempt | None:
     """
     path = run_dir.attempt(number)
     try:
-        found = json.loads(read_regular(path))
-        failure = found.get("failure")
-        return Attempt(
-            run_id=found["run_id"],
-            number=found["number"],
-            state=_ENDED[found["state"]],
-            started_at=datetime.fromisoformat(found["started_at"]),
-            ended_at=datetime.fromisoformat(found["ended_at"]),
-            seconds=float(found["seconds"]),
-            exit_code=found.get("exit_code"),
-            signal=found.get("signal"),
-            hostname=found.get("hostname", ""),
-            resumed_from=found.get("resumed_from"),
-            failure=failure and Failure(failure["kind"], failure["message"], tuple(failure.get("evidence", ()))),
-        )
+        return parse_attempt(read_regular(path))
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return _describe_damaged(run_dir, number, f"{path}: cannot be read as an attempt's record: {error}")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_attempt(text: bytes) -> Attempt:
+    """Return the attempt of a record.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError, RecursionError: the text is none.
+    """
+    found = json.loads(text)
+    failure = found.get("failure")
+    return Attempt(
+        run_id=found["run_id"],
+        number=found["number"],
+        state=_ENDED[found["state"]],
+        started_at=datetime.fromisoformat(found["started_at"]),
+        ended_at=datetime.fromisoformat(found["ended_at"]),
+        seconds=float(found["seconds"]),
+        exit_code=found.get("exit_code"),
+        signal=found.get("signal"),
+        hostname=found.get("hostname", ""),
+        resumed_from=found.get("resumed_from"),
+        failure=failure and Failure(failure["kind"], failure["message"], tuple(failure.get("evidence", ()))),
+    )
 
 
 def read_regular(path: Path) -> bytes:
@@ -182,38 +198,68 @@ def find_result(run_dir: RunDir, number: int) -> dict[str, Any] | None:
 def record_outcome(entry: Entry, last: Attempt, *, attempts: int) -> bool:
     """Create the outcome of a run from its attempts; return False when it has one already, which then holds.
 
-    `last` says how the run ended; it need not have a record of its own (a job cancelled before it started).
+    What its program concluded comes from its newest result, and what it only said from its metrics. `last` says how
+    the run ended; it need not have a record of its own (a job cancelled before it started).
 
     Raises:
         StorageError: the disk is full, read-only or broken, or a record of the run cannot be read.
     """
     run_dir = entry.run_dir
-    result: dict[str, Any] = {}
-    for number in range(attempts, 0, -1):
-        found = _find_usable_result(run_dir, number)
-        if found is not None:
-            result = found
-            break
+    return _create_outcome(
+        entry.outcome,
+        last,
+        {
+            "sweep_id": entry.sweep_id,
+            "index": entry.index if entry.sweep_id is not None else None,
+            "attempts": attempts,
+            "seconds": math.fsum(attempt.seconds for attempt in read_attempts(run_dir)),
+            **_sum_up(run_dir, attempts),
+        },
+    )
+
+
+def record_unstarted(path: Path, last: Attempt) -> bool:
+    """Create the outcome of a single run that no backend ever held; return False when it has one already.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken.
+    """
+    nothing: dict[str, Any] = {"steps": None, "tokens": None, "metrics": {}, "artifacts": []}
+    return _create_outcome(path, last, {"sweep_id": None, "index": None, "attempts": 0, "seconds": 0.0, **nothing})
+
+
+def _create_outcome(path: Path, last: Attempt, reached: dict[str, Any]) -> bool:
     data = {
         "schema_version": 1,
-        "run_id": entry.run_id,
-        "sweep_id": entry.sweep_id,
-        "index": entry.index if entry.sweep_id is not None else None,
+        "run_id": last.run_id,
+        "sweep_id": reached["sweep_id"],
+        "index": reached["index"],
         "state": last.state.value,
         "ended_at": _time(last.ended_at),
-        "attempts": attempts,
-        "seconds": math.fsum(attempt.seconds for attempt in read_attempts(run_dir)),
-        "steps": result.get("steps"),
-        "tokens": result.get("tokens"),
-        "metrics": result.get("metrics", {}),
-        "artifacts": result.get("artifacts", []),
+        **reached,
         "failure": _failure(last.failure),
     }
     try:
-        create_journaled(entry.outcome, _encode(data))
+        create_journaled(path, _encode(data))
     except AlreadyExists:
         return False
     return True
+
+
+def _sum_up(run_dir: RunDir, attempts: int) -> dict[str, Any]:
+    number, result = attempts, None
+    while number and (result := _find_usable_result(run_dir, number)) is None:
+        number -= 1
+    result = result or {}
+    # A program that was killed, or is none of ours, concludes nothing; what it said last is then all there is.
+    said = collect_last_values(run_dir.metrics, after_attempt=number if result.get("metrics") else 0)
+    steps, tokens = (result.get("steps"), said.steps), (result.get("tokens"), said.tokens)
+    return {
+        "steps": max((count for count in steps if count is not None), default=None),
+        "tokens": max((count for count in tokens if count is not None), default=None),
+        "metrics": {**result.get("metrics", {}), **said.metrics},
+        "artifacts": result.get("artifacts", []),
+    }
 
 
 def _find_usable_result(run_dir: RunDir, number: int) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from nexa_infra.scheduling.process_tree import end_tree
 from nexa_infra.scheduling.queued_job import Job
 from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, read_regular, record_attempt, record_outcome
 from nexa_infra.scheduling.settle import decide
+from nexa_infra.scheduling.spare import Spare
 from nexa_infra.storage.layout import RunDir
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,15 @@ class Settler:
     environment: Mapping[str, str]
     """Of the supervisor: values of secrets to hide in what a job could not hide itself."""
     clock: Clock
+    ends: Path | None = None
+    """Folder where job entries leave the records that their run's folder cannot take; None: they were told none."""
 
-    def settle(self, job: Job) -> dict[str, Any]:
-        """Return the fields of a started job that change now that its entry is gone.
+    def find_spare(self, job: Job) -> Spare | None:
+        """Return where a job's entry leaves its record when the run's folder cannot take it."""
+        return None if self.ends is None or job.token is None else Spare(self.ends / f"{job.token}.json")
+
+    def settle(self, job: Job, *, entry_status: int | None = None) -> dict[str, Any]:
+        """Return the fields of a started job that change now that its entry is gone, with that status if it is known.
 
         Raises:
             StorageError: the run's folder or its manifests cannot be read or written; try again later.
@@ -45,8 +52,11 @@ class Settler:
         attempts = read_attempts(run_dir)
         ended = _read_outcome_state(job)
         if ended is None and len(attempts) < job.attempt:
-            self._settle_silent_death(job, run_dir)
+            self._record_in_its_stead(job, run_dir, entry_status)
             attempts = read_attempts(run_dir)
+        spare = self.find_spare(job)
+        if spare is not None:
+            spare.discard()
         if ended is None:
             decision = decide(attempts, max_retries=job.max_retries, cancelled=job.cancel_requested)
             if decision.again:
@@ -83,23 +93,35 @@ class Settler:
         logger.info("run ended before it started run_id=%s state=%s", job.run_id, state)
         return {**_LET_GO, "state": state, "reason": failure.message}
 
-    def _settle_silent_death(self, job: Job, run_dir: RunDir) -> None:
+    def _record_in_its_stead(self, job: Job, run_dir: RunDir, entry_status: int | None) -> None:
+        log = scratch_log(Path(job.scratch), job.run_id, job.attempt)
+        spare = self.find_spare(job)
+        kept = spare.find() if spare is not None else None
+        if kept is None:
+            self._settle_silent_death(job, run_dir, log, entry_status=entry_status)
+        elif record_attempt(run_dir, kept):
+            logger.info("kept record is recorded run_id=%s attempt=%d", job.run_id, job.attempt)
+            self._keep_log(job, log, run_dir.log(job.attempt))
+
+    def _settle_silent_death(self, job: Job, run_dir: RunDir, log: Path, *, entry_status: int | None) -> None:
         if job.token is not None and not end_tree(job.token, clock=self.clock, grace_s=0.0):
             logger.warning("processes of a job cannot be ended run_id=%s token=%s", job.run_id, job.token)
-        log = scratch_log(Path(job.scratch), job.run_id, job.attempt)
-        attempt = self._describe_silent_death(job, log)
+        attempt = self._describe_silent_death(job, log, entry_status=entry_status)
         if not record_attempt(run_dir, attempt):
             return  # its entry was only slow to end
         logger.warning("run lost its job entry run_id=%s attempt=%d", job.run_id, job.attempt)
         self._keep_log(job, log, run_dir.log(job.attempt))
 
-    def _describe_silent_death(self, job: Job, log: Path) -> Attempt:
+    def _describe_silent_death(self, job: Job, log: Path, *, entry_status: int | None) -> Attempt:
         now = self.clock.now()
         seconds, ended_at = 0.0, now
         if job.boot_id == self.boot_id and job.started_s is not None:
-            state, kind, message = JobState.FAILED, "lost", "its job entry was killed from outside and left no record"
-            seconds = max(0.0, self.clock.monotonic_s() - job.started_s)
-            started_at = now - timedelta(seconds=seconds)
+            state, kind, message = JobState.FAILED, "lost", _describe_loss(job, entry_status)
+            now_s = self.clock.monotonic_s()
+            ended_s = now_s if job.ended_s is None else job.ended_s
+            ended_at = now - timedelta(seconds=now_s - ended_s)
+            seconds = max(0.0, ended_s - job.started_s)
+            started_at = ended_at - timedelta(seconds=seconds)
         else:
             # The last sign of life bounds what the clock that died with the machine measured.
             state, kind, message = JobState.NODE_FAILED, "lost", "the machine went down while it ran"
@@ -155,6 +177,7 @@ _LET_GO: dict[str, Any] = {
     "boot_id": None,
     "not_before_s": None,
     "started_s": None,
+    "ended_s": None,
     "pid": None,
     "start_ticks": None,
     "gpu_ids": None,
@@ -174,6 +197,14 @@ def _read_outcome_state(job: Job) -> JobState | None:
         return JobState.FAILED
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _describe_loss(job: Job, entry_status: int | None) -> str:
+    if entry_status is None or entry_status < 0:
+        lost = "its job entry was killed from outside and left no record"
+    else:
+        lost = f"its job entry ended with status {entry_status} and left no record; supervisor.log says why"
+    return lost if job.reason is None else f"{lost}; {job.reason}"
 
 
 def _read_last_write(log: Path) -> datetime | None:

@@ -17,6 +17,7 @@ from nexa_contracts.states import JobState
 from nexa_infra.process import Child, CommandRunner, SystemRunner
 from nexa_infra.scheduling.admission import Admission, Ask, Limits, Running, Waiting, admit, explain_misfit
 from nexa_infra.scheduling.entry import inherit_environment
+from nexa_infra.scheduling.evidence import find_unwritable
 from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.machine import Machine, read_machine
 from nexa_infra.scheduling.process_tree import find_process
@@ -35,6 +36,9 @@ _ENTRY_SLACK_S = 30.0
 """For the job entry around its program: start, leftovers, log."""
 _LOOK_AGAIN_S = 60.0
 """Between two questions to a GPU driver that does not answer."""
+_ROOM_AGAIN_S = 10.0
+"""Between two looks at a full disk; meanwhile the jobs behind are weighed."""
+_NO_ROOM = "waits for its disk: "
 
 
 class Starter:
@@ -50,8 +54,8 @@ class Starter:
         self._clock = clock
         self._inventory = Inventory(SystemRunner(), clock=clock)
 
-    def start_ready(self, *, gone: Collection[int] = ()) -> dict[int, Child]:
-        """Start every job that may go now; return their entries by job id.
+    def start_ready(self, children: dict[int, Child], *, gone: Collection[int] = ()) -> None:
+        """Start every job that may go now, and add their entries to `children` by job id.
 
         `gone` are jobs that count as running and hold nothing any more.
         """
@@ -60,21 +64,21 @@ class Starter:
         running = [job for job in self._queue.list_running() if job.job_id not in gone]
         machine = self._inventory.read()
         if sum(job.cpus for job in running) >= machine.cpus:
-            return {}
+            return
         now_s = self._clock.monotonic_s()
         ready = self._queue.list_ready(
             self._environment.keys(), boot_id=self._settler.boot_id, now_s=now_s, limit=_LOOKED_AT
         )
+        ready = self._hold_without_room(ready, now_s)
         ready = self._drop_misfits(_keep_parallel(ready, running), machine)
         admitted = admit(
             [_as_waiting(job) for job in ready], [_as_running(job, now_s) for job in running], machine, now_s=now_s
         )
-        if not admitted:
-            return {}
         jobs = {job.job_id: job for job in ready}
-        return self._start([(jobs[each.job_id], each) for each in admitted], machine)
+        if admitted:
+            self._start([(jobs[each.job_id], each) for each in admitted], machine, children)
 
-    def _start(self, chosen: Sequence[tuple[Job, Admission]], machine: Machine) -> dict[int, Child]:
+    def _start(self, chosen: Sequence[tuple[Job, Admission]], machine: Machine, children: dict[int, Child]) -> None:
         # Noted before it is done: a supervisor that dies in between leaves a token to look for.
         planned: list[Job] = []
         for job, admission in chosen:
@@ -86,22 +90,15 @@ class Starter:
             token = secrets.token_hex(16)
             planned.append(replace(job, attempt=attempt, token=token, gpu_ids=admission.gpus))
         self._queue.update_jobs({job.job_id: self._note(job) for job in planned})
-        children: dict[int, Child] = {}
         for job in planned:
             try:
                 children[job.job_id] = self._start_entry(job, machine)
             except (ExternalError, OSError) as error:
                 # It stays noted as running without a process, which the next look settles as a lost attempt.
                 logger.warning("job entry cannot be started run_id=%s reason=%s", job.run_id, error)
-        marks = {job_id: find_process(child.pid) for job_id, child in children.items()}
         self._queue.update_jobs(
-            {
-                job_id: {"pid": process.mark.pid, "start_ticks": process.mark.start_ticks}
-                for job_id, process in marks.items()
-                if process is not None
-            }
+            {job.job_id: describe_process(children[job.job_id].pid) for job in planned if job.job_id in children}
         )
-        return children
 
     def _note(self, job: Job) -> dict[str, object]:
         return {
@@ -112,6 +109,7 @@ class Starter:
             "boot_id": self._settler.boot_id,
             "started_s": self._clock.monotonic_s(),
             "started_at": self._clock.now().isoformat(),
+            "ended_s": None,
             "pid": None,
             "start_ticks": None,
             "reason": None,
@@ -127,8 +125,31 @@ class Starter:
             told["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             told["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in job.gpu_ids)
         # -P: the folder it starts in is no place to import from.
-        argv = (sys.executable, "-P", "-m", _MODULE, job.spec, "--index", str(job.idx), "--attempt", str(job.attempt))
+        argv = [sys.executable, "-P", "-m", _MODULE, job.spec, "--index", str(job.idx), "--attempt", str(job.attempt)]
+        spare = self._settler.find_spare(job)
+        if spare is not None:
+            argv += ["--spare", str(spare.path)]
         return SystemRunner().start(argv, output=self._log, cwd=Path("/"), env=told)
+
+    def _hold_without_room(self, jobs: Sequence[Job], now_s: float) -> list[Job]:
+        # An attempt whose log or record finds no room is lost, and with it a retry; waiting costs nothing.
+        kept: list[Job] = []
+        changes: dict[int, dict[str, object]] = {}
+        for job in jobs:
+            found = find_unwritable((Path(job.run_dir), Path(job.scratch)))
+            if found is None:
+                kept.append(job)
+                if job.reason is not None and job.reason.startswith(_NO_ROOM):
+                    changes[job.job_id] = {"reason": None}
+                continue
+            reason = f"{_NO_ROOM}{found[0]}: {found[1]}"
+            if job.reason != reason:
+                logger.warning("run waits run_id=%s reason=%s", job.run_id, reason)
+            again = {"boot_id": self._settler.boot_id, "not_before_s": now_s + _ROOM_AGAIN_S}
+            changes[job.job_id] = {"reason": reason, **again}
+        if changes:
+            self._queue.update_jobs(changes)
+        return kept
 
     def _hold(self, job: Job, reason: str) -> None:
         # Said once: the reason stays the same at every look, several times a second.
@@ -182,18 +203,24 @@ class Inventory:
         return self._machine
 
 
+def describe_process(pid: int) -> dict[str, object]:
+    """Return the fields of a job that tell its entry's process; none when that is gone."""
+    process = find_process(pid)
+    return {} if process is None else {"pid": process.mark.pid, "start_ticks": process.mark.start_ticks}
+
+
 def as_ask(job: Job) -> Ask:
     """Return what a queued job holds while it runs."""
     return Ask(cpus=job.cpus, memory_bytes=job.memory_bytes, gpus=job.gpus, share_gpus=job.share_gpus)
 
 
 def _keep_parallel(ready: Sequence[Job], running: Sequence[Job]) -> list[Job]:
-    # The queue leaves out a submission that runs as many as it may; of the others, no more than are still allowed.
-    counts = Counter(job.spec for job in running)
+    # The queue leaves out a sweep that runs as many as it may; of the others, no more than are still allowed.
+    counts = Counter(job.submission for job in running)
     kept: list[Job] = []
     for job in ready:
-        counts[job.spec] += 1
-        if job.max_parallel is None or counts[job.spec] <= job.max_parallel:
+        counts[job.submission] += 1
+        if job.max_parallel is None or counts[job.submission] <= job.max_parallel:
             kept.append(job)
     return kept
 

@@ -54,6 +54,11 @@ class StateDir:
         return self.path / "launch.lock"
 
     @property
+    def ends(self) -> Path:
+        """Records of attempts that their run's folder cannot take yet, and the room for them."""
+        return self.path / "ends"
+
+    @property
     def log(self) -> Path:
         """What the supervisor and the job entries say of themselves."""
         return self.path / "supervisor.log"

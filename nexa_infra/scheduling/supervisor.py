@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nexa_contracts.clock import Clock, SystemClock
-from nexa_contracts.errors import NexaError, StorageError
+from nexa_contracts.errors import NexaError, StorageError, StorageUnavailable
 from nexa_infra.process import Child
 from nexa_infra.scheduling.cancelling import Canceller
 from nexa_infra.scheduling.local_queue import LocalQueue
@@ -23,7 +24,8 @@ from nexa_infra.scheduling.process_tree import ProcessMark, find_process, is_ali
 from nexa_infra.scheduling.queued_job import Job
 from nexa_infra.scheduling.settling import Settler
 from nexa_infra.scheduling.signals import SignalQueue
-from nexa_infra.scheduling.starting import Starter
+from nexa_infra.scheduling.spare import sweep_rooms
+from nexa_infra.scheduling.starting import Starter, describe_process
 from nexa_infra.scheduling.state_dir import StateDir
 
 logger = logging.getLogger(__name__)
@@ -44,34 +46,47 @@ _LARGEST_LOG_BYTES = 4 << 20
 class Supervisor:
     """The loop and what it knows beside the queue: which job entries are its children."""
 
-    def __init__(self, queue: LocalQueue, *, environment: Mapping[str, str], log: Path, clock: Clock) -> None:
+    def __init__(self, queue: LocalQueue, *, state: StateDir, environment: Mapping[str, str], clock: Clock) -> None:
         self._queue = queue
         self._clock = clock
         self._boot_id = read_boot_id()
         self._children: dict[int, Child] = {}
-        self._unsettled: set[int] = set()
-        """Jobs that ended and cannot be recorded yet."""
-        self._settler = Settler(boot_id=self._boot_id, environment=environment, clock=clock)
+        self._unsettled: dict[int, float] = {}
+        """Jobs that ended and cannot be recorded yet, and when their end was seen."""
+        self._reasons: dict[int, str] = {}
+        """Why not, as it was last said; the queue itself may not take it."""
+        self._trouble = ""
+        self._settler = Settler(boot_id=self._boot_id, environment=environment, clock=clock, ends=state.ends)
         self._canceller = Canceller(queue, settler=self._settler, clock=clock)
-        self._starter = Starter(queue, settler=self._settler, environment=environment, log=log, clock=clock)
+        self._starter = Starter(queue, settler=self._settler, environment=environment, log=state.log, clock=clock)
 
     def run(self, signals: SignalQueue, lock: FileLock) -> bool:
         """Supervise until nothing is left for a while (return True) or it has to leave (False).
 
         A signal says so, or the lock was removed with the whole state folder: another supervisor may have a new one.
         """
-        idle_since_s = self._clock.monotonic_s()
+        busy_s = self._clock.monotonic_s()
         while lock.is_in_place():
-            self.look()
-            now_s = self._clock.monotonic_s()
-            if self._queue.has_unsettled():
-                idle_since_s = now_s
-            elif now_s - idle_since_s >= _IDLE_S:
+            pause_s = _LOOK_S
+            try:
+                self.look()
+                if self._queue.has_unsettled():
+                    busy_s = self._clock.monotonic_s()
+                    pause_s = self._choose_pause_s()
+                self._trouble = ""
+            except StorageUnavailable as error:
+                # Nobody else would start what waits when the lock or the full disk is gone, so it stays for that.
+                self._trouble = say_once(error, self._trouble)
+                busy_s = self._clock.monotonic_s()
+            if self._clock.monotonic_s() - busy_s >= _IDLE_S:
                 return True
-            has_adopted = any(job.job_id not in self._children for job in self._queue.list_running())
-            if signals.wait(_LOOK_AT_ADOPTED_S if has_adopted else _LOOK_S) & _LEAVING:
+            if signals.wait(pause_s) & _LEAVING:
                 return False
         return False
+
+    def _choose_pause_s(self) -> float:
+        has_adopted = any(job.job_id not in self._children for job in self._queue.list_running())
+        return _LOOK_AT_ADOPTED_S if has_adopted else _LOOK_S
 
     def look(self) -> None:
         """Do all that is to be done now: settle what ended, pass on cancellations, start what has room."""
@@ -79,12 +94,15 @@ class Supervisor:
             if self._has_ended(job):
                 self._settle(job)
         self._canceller.pass_on()
-        self._children.update(self._starter.start_ready(gone=self._unsettled))
+        self._starter.start_ready(self._children, gone=self._unsettled)
 
     def _has_ended(self, job: Job) -> bool:
         child = self._children.get(job.job_id)
         if child is not None:
-            return child.poll() is not None
+            has_ended = child.poll() is not None
+            if job.mark is None and not has_ended:  # the queue could not take it when it was started
+                self._queue.update_job(job.job_id, **describe_process(child.pid))
+            return has_ended
         if job.boot_id != self._boot_id:
             return True
         if job.mark is None:
@@ -103,20 +121,33 @@ class Supervisor:
         return True
 
     def _settle(self, job: Job) -> None:
+        seen_s = self._unsettled.setdefault(job.job_id, job.ended_s or self._clock.monotonic_s())
         try:
-            values = self._settler.settle(job)
+            child = self._children.get(job.job_id)
+            status = None if child is None else child.poll()
+            values = self._settler.settle(replace(job, ended_s=seen_s), entry_status=status)
         except StorageError as error:
             # The disk may have room again in a moment. Until then the job is not over, but its place is free: the full
             # disk of one project must not hold up the others.
-            self._unsettled.add(job.job_id)
-            if job.reason != error.message:
+            reason = f"it ended and cannot be recorded yet: {error.message}"
+            if self._reasons.get(job.job_id) != reason:
+                self._reasons[job.job_id] = reason
                 logger.warning("run cannot be settled yet run_id=%s reason=%s", job.run_id, error)
-                self._queue.update_job(job.job_id, reason=error.message)
+            if job.reason != reason:
+                self._queue.update_job(job.job_id, reason=reason, ended_s=seen_s)
             return
         self._queue.update_job(job.job_id, **values)
         self._children.pop(job.job_id, None)
-        self._unsettled.discard(job.job_id)
+        del self._unsettled[job.job_id]
+        self._reasons.pop(job.job_id, None)
         self._canceller.forget(job.job_id)
+
+
+def say_once(error: StorageUnavailable, said: str) -> str:
+    """Log what keeps the queue from being used, unless it was the last that was said; return what was said last."""
+    if error.message != said:
+        logger.warning("queue cannot be used now, waiting: %s", error)
+    return error.message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,10 +168,11 @@ def _supervise(state: StateDir, signals: SignalQueue, lock: FileLock) -> int:
     clock = SystemClock()
     wait_s = _LOCK_WAIT_S
     while lock.acquire(wait_s=wait_s, clock=clock):
-        with LocalQueue(state.queue) as queue:
-            queue.record_supervisor(_our_mark())
-            queue.forget_ended()
-            if not Supervisor(queue, environment=os.environ, log=state.log, clock=clock).run(signals, lock):
+        opened = _open_queue(state, signals, lock)
+        if opened is None:
+            return 0
+        with opened as queue:
+            if not Supervisor(queue, state=state, environment=os.environ, clock=clock).run(signals, lock):
                 return 0
             # A launcher adds its jobs and then looks at the lock; we give the lock back and then look at the jobs.
             # Whichever comes second sees the other.
@@ -149,6 +181,26 @@ def _supervise(state: StateDir, signals: SignalQueue, lock: FileLock) -> int:
                 return 0
         wait_s = 0.0
     return 0
+
+
+def _open_queue(state: StateDir, signals: SignalQueue, lock: FileLock) -> LocalQueue | None:
+    said = ""
+    while lock.is_in_place():
+        try:
+            queue = LocalQueue(state.queue)
+            try:
+                queue.record_supervisor(_our_mark())
+                queue.forget_ended()
+                sweep_rooms(state.ends, {job.token for job in queue.list_running()})
+            except BaseException:
+                queue.close()
+                raise
+            return queue
+        except StorageUnavailable as error:
+            said = say_once(error, said)
+        if signals.wait(_LOOK_S) & _LEAVING:
+            return None
+    return None
 
 
 def _our_mark() -> ProcessMark:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from struct import Struct
+from typing import Any, Protocol, TypeVar
 
-from nexa_contracts.base import Scalar
-from nexa_contracts.config import Override, apply_point, find_model, load_config, parse_config
-from nexa_contracts.errors import ConfigError
+from pydantic import ValidationError
+
+from nexa_contracts.base import Part, Scalar
+from nexa_contracts.config import Override, load_config, parse_config, set_key
+from nexa_contracts.errors import ConfigError, NotFound, UnsupportedSchema
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import Axis, SweepConfig
 from nexa_contracts.yaml_text import Document, read_yaml
+from nexa_infra.scheduling.points import Point, find_axis_problems
 
-Point = dict[str, Scalar]
-"""The value of every axis of one run, by dotted config key."""
+ResultT = TypeVar("ResultT")
+PartT = TypeVar("PartT", bound=Part)
 
 _ONLY_IN_RUNS = RunConfig.model_fields.keys() - SweepConfig.model_fields.keys()
 MAX_POINTS = 10_000_000
 """Largest grid; the same bound as `SweepConfig.trials`."""
 _BITS = 53
+_UNIT = 2.0**-_BITS
+_first_8 = Struct(">Q").unpack_from
 _CONTEXTS = 32
 """In how many whole points a value is tried when it does not fit the base config alone."""
 
@@ -52,14 +58,17 @@ class SweepDefinition:
     axes: tuple[tuple[str, Axis], ...]
     count: int
     seed: int
-    _samplers: tuple[tuple[str, Callable[[int], Scalar]], ...] = field(compare=False, repr=False)
+    _digits: tuple[tuple[str, Sequence[Scalar], int, int], ...] = field(compare=False, repr=False)
+    """Of a grid: key, values, how many points each value stays, and how many values there are."""
+    _samplers: tuple[tuple[str, bytes, Callable[[int], Scalar]], ...] = field(compare=False, repr=False)
+    """Of a random search: key, the key as it is hashed, and what makes a value of random bits."""
 
     def __len__(self) -> int:
         return self.count
 
     def points(self) -> Iterator[Point]:
         """Return every point in order, made one at a time; point i belongs to array index i, from 0."""
-        return (self.point(index) for index in range(self.count))
+        return map(self._make_point, range(self.count))
 
     def point(self, index: int) -> Point:
         """Return point `index`, the same on every machine and at every call, in time that does not grow with it.
@@ -72,10 +81,7 @@ class SweepDefinition:
         """
         if not 0 <= index < self.count:
             raise IndexError(f"point {index} of {self.count}")
-        if self.search == "grid":
-            return self._grid_point(index)
-        mark = f"{self.seed}:{index}:"
-        return {key: sample(_draw(mark + key)) for key, sample in self._samplers}
+        return self._make_point(index)
 
     def ask(self, index: int) -> Point:
         """Return point `index`: this search satisfies `Search`."""
@@ -84,31 +90,37 @@ class SweepDefinition:
     def tell(self, index: int, value: float) -> None:
         """Change nothing: neither a grid nor a random search learns."""
 
-    def _grid_point(self, index: int) -> Point:
-        values: list[Scalar] = []
-        for _, axis in reversed(self.axes):
-            listed = _listed(axis)
-            index, digit = divmod(index, len(listed))
-            values.append(listed[digit])
-        return {key: value for (key, _), value in zip(self.axes, reversed(values), strict=True)}
+    def _make_point(self, index: int) -> Point:
+        if self.search == "grid":
+            return {key: values[index // stays % size] for key, values, stays, size in self._digits}
+        # A hash and not a generator's stream: no state to carry, 1 µs, and the same bits on every machine.
+        mark = b"%d:%d:" % (self.seed, index)
+        return {
+            key: sample(_first_8(sha256(mark + name).digest())[0] >> (64 - _BITS))
+            for key, name, sample in self._samplers
+        }
 
 
 def define_sweep(config: SweepConfig, *, source: str) -> SweepDefinition:
-    """Return the expansion of a sweep config; whether its points fit a run config is for `check_points`.
+    """Return the expansion of a sweep config; whether its points fit a run config is for `load_sweep`.
 
     Raises:
-        ConfigError: the grid is too large, or lists a value twice.
+        ConfigError: the grid is too large.
     """
     axes = tuple(config.axes.items())
     count = config.trials or 0
     if config.search == "grid":
-        for key, axis in axes:
-            _check_distinct(axis, f"{source}: axes.{key}")
-        count = math.prod(len(_listed(axis)) for _, axis in axes)
+        count = math.prod(len(axis.listed) for _, axis in axes)
         if count > MAX_POINTS:
             raise ConfigError(f"{source}: axes: the grid has {count} points; allowed: at most {MAX_POINTS}")
-    samplers = tuple((key, _sampler(axis)) for key, axis in axes)
-    return SweepDefinition(config.search, axes, count=count, seed=config.seed, _samplers=samplers)
+    return SweepDefinition(
+        config.search,
+        axes,
+        count=count,
+        seed=config.seed,
+        _digits=_digits(axes) if config.search == "grid" else (),
+        _samplers=tuple((key, key.encode(), _sampler(axis)) for key, axis in axes),
+    )
 
 
 def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepConfig, RunConfig, SweepDefinition]:
@@ -118,7 +130,7 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
 
     Raises:
         NotFound: the file or its base does not exist.
-        ConfigError: a wrong key or value, of the file, of its base, or of an axis; one line each.
+        ConfigError: wrong keys or values, of the file, of its base, and of every axis; one line each.
     """
     document = read_yaml(path)
     if isinstance(document.data, dict) and "axes" not in document.data and document.data.keys() & _ONLY_IN_RUNS:
@@ -127,60 +139,44 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
     if isinstance(document.data, dict) and document.data.get("base") is None:
         mine += [Override(key=f"run.{item.key}", value=item.value, text=item.text) for item in base_overrides]
         base_overrides = []
-    config = parse_config(document, SweepConfig, overrides=mine)
-    if config.run is not None:
-        is_named = "name" in config.run.model_fields_set
-        base = config.run if is_named else config.run.model_copy(update={"name": config.name})
-    else:
-        base = load_config(path.parent / str(config.base), RunConfig, overrides=base_overrides)
-    definition = define_sweep(config, source=str(path))
-    check_points(definition, base, document=document)
+    problems: list[str] = []
+    config = _note_problems(problems, lambda: parse_config(document, SweepConfig, overrides=mine))
+    parts = _split_config(config) if config is not None else _read_parts(document, mine)
+    base = parts.run
+    if parts.base is not None:
+        base_file = path.parent / parts.base
+        base = _note_problems(problems, lambda: load_config(base_file, RunConfig, overrides=base_overrides))
+    definition = None
+    if config is not None:
+        definition = _note_problems(problems, lambda: define_sweep(config, source=str(path)))
+    contexts = None if definition is None else _spread(definition)
+    problems += find_axis_problems(parts.axes, base, document=document, contexts=contexts)
+    if config is None or base is None or definition is None or problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
     return config, base, definition
 
 
-def check_points(definition: SweepDefinition, base: RunConfig, *, document: Document) -> None:
-    """Judge every axis against the run schema: its key, and each listed value or both bounds.
-
-    A value that fits only together with another axis (a width and its heads) is tried inside whole points.
-
-    Raises:
-        ConfigError: one line for each wrong key or value.
-    """
-    problems: list[str] = []
-    for key, axis in definition.axes:
-        line = document.lines.get(("axes", key))
-        where = f"{document.source}:{line}" if line is not None else document.source
-        unknown = _find_unknown(key)
-        if unknown is not None:
-            problems.append(f"{where}: axes.{key}: {unknown}")
-            continue
-        found = (_find_misfit(definition, base, key, value, where) for value in _values_to_check(axis))
-        problems.extend(problem for problem in found if problem is not None)
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-
-
-def _listed(axis: Axis) -> Sequence[Scalar]:
-    if axis.int is not None:
-        return range(axis.int[0], axis.int[1] + 1)
-    return axis.values or axis.choice or ()
-
-
-def _draw(mark: str) -> int:
-    # A hash and not a generator's stream: no state to carry, 1 µs, and the same bits on every machine.
-    return int.from_bytes(hashlib.sha256(mark.encode()).digest()[:8], "big") >> (64 - _BITS)
+def _digits(axes: Sequence[tuple[str, Axis]]) -> tuple[tuple[str, Sequence[Scalar], int, int], ...]:
+    digits: list[tuple[str, Sequence[Scalar], int, int]] = []
+    stays = 1
+    for key, axis in reversed(axes):
+        values = axis.listed
+        digits.append((key, values, stays, len(values)))
+        stays *= len(values)
+    return tuple(reversed(digits))
 
 
 def _sampler(axis: Axis) -> Callable[[int], Scalar]:
     """Return what turns 53 random bits into a value of the axis."""
     if axis.uniform is not None:
         low, high = axis.uniform
-        return lambda bits: _readable(low + (high - low) * (bits / 2**_BITS), low, high)
+        width = high - low
+        return lambda bits: _readable(low + width * (bits * _UNIT), low, high)
     if axis.log_uniform is not None:
         low, high = axis.log_uniform
         ratio = math.log(high / low)
-        return lambda bits: _readable(low * math.exp(ratio * (bits / 2**_BITS)), low, high)
-    listed = _listed(axis)
+        return lambda bits: _readable(low * math.exp(ratio * (bits * _UNIT)), low, high)
+    listed = axis.listed
     size = len(listed)
     return lambda bits: listed[bits * size >> _BITS]
 
@@ -206,52 +202,54 @@ def _split_overrides(overrides: Sequence[Override]) -> tuple[list[Override], lis
     return mine, base
 
 
-def _check_distinct(axis: Axis, where: str) -> None:
-    seen: set[tuple[type, Scalar]] = set()
-    for value in axis.values or axis.choice or ():
-        if (type(value), value) in seen:
-            raise ConfigError(f"{where}: {value!r} stands twice; a grid runs each value once, so keep one")
-        seen.add((type(value), value))
-
-
-def _find_unknown(key: str) -> str | None:
-    path = key.split(".")
-    for end in range(len(path)):
-        model = find_model(RunConfig, path[:end])
-        if model is None:
-            return None  # plain data (params, tags, env) or a leaf; applying a value judges the rest
-        names = [name for name in model.model_fields if name != "schema_version"]
-        if path[end] not in names:
-            close = difflib.get_close_matches(path[end], names, n=1, cutoff=0.6)
-            nearest = f"did you mean {'.'.join([*path[:end], close[0]])}? " if close else ""
-            return f"unknown key; {nearest}allowed: {', '.join(names)}"
-    return None
-
-
-def _values_to_check(axis: Axis) -> Sequence[Scalar]:
-    bounds: Sequence[Scalar] | None = axis.uniform or axis.log_uniform or axis.int
-    return bounds if bounds is not None else _listed(axis)
-
-
-def _find_misfit(definition: SweepDefinition, base: RunConfig, key: str, value: Scalar, where: str) -> str | None:
+def _note_problems(problems: list[str], read: Callable[[], ResultT]) -> ResultT | None:
     try:
-        apply_point(base, {key: value}, source=where)
-    except ConfigError as error:
-        first = error
-    else:
+        return read()
+    except (ConfigError, NotFound) as error:
+        if not problems and isinstance(error, UnsupportedSchema | NotFound):
+            raise  # alone it keeps its class and its hint
+        problems.extend(error.message.splitlines())
         return None
-    for step in range(min(_CONTEXTS, len(definition))):
-        whole = {**definition.point(step * len(definition) // _CONTEXTS), key: value}
-        try:
-            apply_point(base, whole, source=where)
-        except ConfigError:
-            continue
-        return None
-    return _blame_axis(str(first).splitlines()[0], key, value, where)
 
 
-def _blame_axis(line: str, key: str, value: Scalar, where: str) -> str:
-    # apply_point speaks of `--set key=value`; here the value stands in the sweep file.
-    _, _, reason = line.partition(f"--set {key}={value}: ")
-    text = (reason or line.removeprefix(f"{where}: ")).removeprefix(f"{key}: ")
-    return f"{where}: axes.{key}: {text}" if text.startswith("found") else f"{where}: axes.{key}: {value!r}: {text}"
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Of a sweep file, what its axes are judged by."""
+
+    axes: dict[str, Axis]
+    base: str | None
+    run: RunConfig | None
+
+
+def _split_config(config: SweepConfig) -> _Parts:
+    run = config.run
+    if run is not None and "name" not in run.model_fields_set:
+        run = run.model_copy(update={"name": config.name})
+    return _Parts(axes=config.axes, base=config.base, run=run)
+
+
+def _read_parts(document: Document, overrides: Sequence[Override]) -> _Parts:
+    """Return what can be read of a file that has errors, so that they are all told at once."""
+    data: dict[str, Any] = json.loads(json.dumps(document.data)) if isinstance(document.data, dict) else {}
+    for override in overrides:
+        set_key(data, override.key.split("."), override.value)
+    listed = data.get("axes")
+    axes = {key: _find_part(Axis, part) for key, part in (listed if isinstance(listed, dict) else {}).items()}
+    base, run = data.get("base"), data.get("run")
+    return _Parts(
+        axes={key: axis for key, axis in axes.items() if axis is not None},
+        base=base if isinstance(base, str) and run is None else None,
+        run=_find_part(RunConfig, run) if base is None else None,
+    )
+
+
+def _find_part(schema: type[PartT], data: Any) -> PartT | None:
+    try:
+        return schema.model_validate_json(json.dumps(data))
+    except ValidationError:
+        return None
+
+
+def _spread(definition: SweepDefinition) -> list[Point]:
+    count = min(_CONTEXTS, len(definition))
+    return [definition.point(step * len(definition) // count) for step in range(count)]

@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _HINTS = {
-    errno.ENOSPC: "free space there, or name another folder under `tiers` in nexa.yaml",
-    errno.EDQUOT: "the quota is used up: remove files, or name another folder under `tiers` in nexa.yaml",
-    errno.EROFS: "remount it writable, or name another folder under `tiers` in nexa.yaml",
+    errno.ENOSPC: "free space there; a tier can be put elsewhere under `tiers` in nexa.yaml",
+    errno.EDQUOT: "the quota is used up: remove files; a tier can be put elsewhere under `tiers` in nexa.yaml",
+    errno.EROFS: "remount it writable; a tier can be put elsewhere under `tiers` in nexa.yaml",
     errno.EACCES: "give this user the right to write there",
     errno.EPERM: "give this user the right to write there",
     errno.EIO: "the disk or the network file system reports an error: see `dmesg`, do not trust the medium",

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexa_contracts.errors import DigestMismatch, NotFound, StorageError
+from nexa_contracts.errors import ConfigError, DigestMismatch, NotFound, StorageError
 from nexa_infra.storage.artifacts import discard_folder, finish_removals
 from nexa_infra.storage.atomic import storage_errors
 from nexa_infra.storage.layout import CHECKPOINT_PREFIX, Tiers, checkpoint_name
@@ -39,6 +39,45 @@ class ResumeChoice:
     """One line each, newest first, with the reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """Where a run begins: at a verified checkpoint, or afresh."""
+
+    folder: Path | None = None
+    step: int = 0
+    origin: str | None = None
+    """As `<run_id> step <n>`."""
+    skipped: tuple[str, ...] = ()
+    """The checkpoints passed over, one line each with the reason."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, and what is used instead, for the log."""
+        instead = "starting afresh" if self.folder is None else f"using step {self.step}"
+        return tuple(f"{line}; {instead}" for line in self.skipped)
+
+
+def choose_start(run_id: str, tiers: Tiers, *, resumes: str | None) -> StartingPoint:
+    """Return where a run begins: at a checkpoint of its own, else of the run it resumes, else afresh.
+
+    Raises:
+        ConfigError: it resumes another run, of which no checkpoint is whole.
+        StorageError: a tier cannot be listed.
+    """
+    skipped: list[str] = []
+    for candidate in dict.fromkeys(filter(None, (run_id, resumes))):
+        choice = find_resumable(candidate, tiers)
+        skipped += choice.skipped
+        if choice.path is not None and choice.step is not None:
+            return StartingPoint(choice.path, choice.step, f"{candidate} step {choice.step}", tuple(skipped))
+    if resumes is not None:
+        raise ConfigError(
+            f"run {resumes}: no whole checkpoint to resume from; {'; '.join(skipped) or 'none was saved'}",
+            hint="start without --resume, and save checkpoints more often",
+        )
+    return StartingPoint(skipped=tuple(skipped))
+
+
 def find_resumable(run_id: str, tiers: Tiers) -> ResumeChoice:
     """Return the newest checkpoint of a run whose every file was read and has its digest.
 
@@ -63,9 +102,19 @@ def list_checkpoints(run_id: str, tiers: Tiers) -> tuple[Checkpoint, ...]:
     Raises:
         StorageError: a tier cannot be listed.
     """
-    found = [*_list(tiers.checkpoints_temp(run_id), CHECKPOINT_PREFIX)]
+    found = [*list_scratch_checkpoints(run_id, tiers)]
     found += _list(tiers.checkpoints, checkpoint_name(run_id, 0).removesuffix("0"))
     return tuple(sorted(found, key=lambda checkpoint: -checkpoint.step))
+
+
+def list_scratch_checkpoints(run_id: str, tiers: Tiers) -> tuple[Checkpoint, ...]:
+    """Return a run's checkpoints on scratch, whole or not, oldest first.
+
+    Raises:
+        StorageError: scratch cannot be listed.
+    """
+    found = _list(tiers.checkpoints_temp(run_id), CHECKPOINT_PREFIX)
+    return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
 
 
 def rotate(

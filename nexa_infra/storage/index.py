@@ -20,13 +20,16 @@ from typing import Any, Self, TypeVar
 from nexa_contracts.clock import Clock, SystemClock
 from nexa_infra.storage import index_update
 from nexa_infra.storage.layout import Project
+from nexa_infra.storage.lock_holders import describe_holder
 from nexa_infra.storage.run_rows import RunRow, SweepRow
 from nexa_infra.storage.where import Condition, render_condition, render_order
 
 logger = logging.getLogger(__name__)
 
-LOCK_WAIT_S = 60.0
+LOCK_WAIT_S = 20.0
 """How long one process waits for another that is building the index; 100,000 runs take some 15 s."""
+_GIVEN_UP: set[Path] = set()
+"""Indexes that this process waited for in vain: a command asks several times, and would wait each time."""
 _SELECT = "SELECT run_id, asked, ended, costed FROM runs WHERE"
 _IS_RUN = "asked IS NOT NULL"
 """An outcome without its manifest is a run only once that comes."""
@@ -128,11 +131,16 @@ class RunIndex:
 
     def _replace_connection(self, error: sqlite3.DatabaseError) -> None:
         self._connection.close()
-        if not isinstance(error, sqlite3.OperationalError) and _remove_damaged(self._path):
+        if not isinstance(error, sqlite3.OperationalError) and _remove_damaged(self._path, self._clock):
             logger.warning("index was damaged and is built anew path=%s reason=%s", self._path, error)
             self._connection = _connect(self._path)
             return
-        # Read-only, full, or locked by a process that hangs. No `runs` folder at all is the same, and no event.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            if self._path not in _GIVEN_UP:
+                holder = describe_holder(self._path)
+                logger.warning("index is locked by %s; read without it, which is slower path=%s", holder, self._path)
+            _GIVEN_UP.add(self._path)
+        # Else read-only or full. No `runs` folder at all is the same, and no event.
         logger.info("index is kept in memory path=%s reason=%s", self._path, error)
         self._connection = _copy_to_memory(self._path)
 
@@ -158,8 +166,9 @@ def _render_where(where: Sequence[Condition]) -> tuple[str, list[Any]]:
 def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit, transactions are begun by hand. A rollback journal, not WAL: WAL needs shared memory, which network
     # file systems lack, and a listing that finds nothing new writes nothing at all.
+    wait_s = LOCK_WAIT_S if path not in _GIVEN_UP else 0.0
     try:
-        return sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+        return sqlite3.connect(path, timeout=wait_s, isolation_level=None)
     except sqlite3.OperationalError:
         return _connect_memory()
 
@@ -188,14 +197,15 @@ def _copy_to_memory(path: Path) -> sqlite3.Connection:
     return memory
 
 
-def _remove_damaged(path: Path) -> bool:
+def _remove_damaged(path: Path, clock: Clock) -> bool:
     # One process removes it; one that found it damaged too waits and then finds it whole.
     try:
         descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not _lock(descriptor, clock):
+            return False
         if _is_damaged(path):
             for suffix in ("", "-journal"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -204,6 +214,19 @@ def _remove_damaged(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _lock(descriptor: int, clock: Clock) -> bool:
+    deadline_s = clock.monotonic_s() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic_s() > deadline_s:
+                return False
+            clock.sleep(0.05)
+        else:
+            return True
 
 
 def _is_damaged(path: Path) -> bool:

@@ -59,8 +59,11 @@ def journaled(folder: Path, names: Sequence[str]) -> Iterator[None]:
     before_ns = _open_journal(folder)
     try:
         yield
-    finally:
-        _append(folder, names, before_ns)
+    except BaseException:
+        # Of several files some may be there. What went wrong is told by the error, and not by the journal too.
+        _append(folder, names, before_ns, level=logging.DEBUG)
+        raise
+    _append(folder, names, before_ns, level=logging.WARNING)
 
 
 def folder_mtime_ns(folder: Path) -> int:
@@ -118,7 +121,7 @@ def _open_journal(folder: Path) -> int:
         return UNEXPLAINED_NS  # the file's own creation makes the folder, or fails with the reason
 
 
-def _append(folder: Path, names: Sequence[str], before_ns: int) -> None:
+def _append(folder: Path, names: Sequence[str], before_ns: int, *, level: int) -> None:
     if any(not name.isprintable() or " " in name for name in names):
         return  # such a name cannot stand in a line; the listing finds it
     line = " ".join((str(before_ns), str(folder_mtime_ns(folder)), *names))
@@ -126,7 +129,7 @@ def _append(folder: Path, names: Sequence[str], before_ns: int) -> None:
         append_line(folder / JOURNAL_NAME, line.encode())
     except StorageError as error:
         # What was created stands; without its line the index lists the folder once.
-        logger.warning("journal not written folder=%s reason=%s", folder, error)
+        logger.log(level, "journal not written folder=%s reason=%s", folder, error)
 
 
 def _parse(line: bytes) -> Span | None:

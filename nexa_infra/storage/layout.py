@@ -74,6 +74,10 @@ class Tiers:
         """Return the folder of a run's own checkpoints, `checkpoint-<step>` each."""
         return self.scratch / "checkpoints_temp" / _part(run_id)
 
+    def final_temp(self, run_id: str) -> Path:
+        """Return the folder of a run's final model before it is promoted."""
+        return self.checkpoints_temp(run_id) / "final"
+
     def logs_temp(self, run_id: str) -> Path:
         """Return the folder of a run's logs while it goes on."""
         return self.scratch / "logs_temp" / _part(run_id)

@@ -142,19 +142,27 @@ def list_attempts(project: Project, run_id: str) -> tuple[int, ...]:
     return tuple(sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit()))
 
 
+def read_attempt(project: Project, run_id: str, number: int) -> AttemptRecord:
+    """Return the record of one attempt that has ended.
+
+    Raises:
+        NotFound: it has no record.
+        ConfigError: the file does not fit the schema.
+        StorageError: it cannot be read.
+    """
+    from nexa_contracts.run import AttemptRecord
+
+    return _read(project.attempt(run_id, number), AttemptRecord, what=f"attempt {number} of {run_id}")
+
+
 def read_attempts(project: Project, run_id: str) -> tuple[AttemptRecord, ...]:
     """Return the records of a run's attempts that have ended, in their order.
 
     Raises:
         ConfigError: a file does not fit the schema.
+        StorageError: one cannot be read.
     """
-    from nexa_contracts.run import AttemptRecord
-
-    numbers = list_attempts(project, run_id)
-    return tuple(
-        _read(project.attempt(run_id, number), AttemptRecord, what=f"attempt {number} of {run_id}")
-        for number in numbers
-    )
+    return tuple(read_attempt(project, run_id, number) for number in list_attempts(project, run_id))
 
 
 def next_attempt_number(project: Project, run_id: str) -> int:

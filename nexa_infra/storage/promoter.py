@@ -17,7 +17,7 @@ from threading import Condition, Thread
 from typing import IO, Any
 
 from nexa_contracts.clock import Clock, SystemClock
-from nexa_contracts.errors import NexaError
+from nexa_contracts.errors import AlreadyExists, DigestMismatch, NexaError, StorageError
 from nexa_infra.storage.checkpoints import rotate
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.promote import ArtifactLabel, promote_folder
@@ -72,6 +72,7 @@ def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock) -> No
     When nobody reads the answers any more, what was asked is still done.
     """
     verified: set[Path] = set()
+    waiting = _Waiting(tiers, clock)
     is_heard = True
     while (taken := inbox.take()) is not None:
         number, request = taken
@@ -81,11 +82,49 @@ def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock) -> No
         except NexaError as error:
             logger.warning("failed run_id=%s folder=%s: %s", request.run_id, request.folder, error)
             fields = {"error": error.message, "hint": error.hint}
+            waiting.add(request, error)
         fields["seconds"] = clock.monotonic_s() - started_s
         if is_heard:
             is_heard = _answer(answers, render_line(number, fields))
+        waiting.try_again()
         if request.keep_last is not None:
-            _rotate(request, inbox, verified, tiers)
+            _rotate(request, inbox.folders() | waiting.folders(request.keep_last), verified, tiers)
+    waiting.try_again()
+
+
+class _Waiting:
+    """Checkpoints that were to be kept while durable could not take them: they outlive the rotation for a while."""
+
+    def __init__(self, tiers: Tiers, clock: Clock) -> None:
+        self._tiers = tiers
+        self._clock = clock
+        self._requests: dict[Path, PromoterRequest] = {}
+
+    def add(self, request: PromoterRequest, error: NexaError) -> None:
+        """Take one in, if the reason can pass."""
+        folder = Path(request.folder)
+        is_durable = isinstance(error, StorageError) and not isinstance(error, AlreadyExists | DigestMismatch)
+        if request.operation == "seal_and_promote" and is_durable and folder.is_dir():
+            self._requests[folder] = request
+
+    def folders(self, most: int) -> frozenset[Path]:
+        """Return the newest of them, no more than that many, so that scratch does not fill up; the others go."""
+        newest = sorted(self._requests, key=lambda folder: self._requests[folder].step or 0)[-most:]
+        for folder in self._requests.keys() - set(newest):
+            request = self._requests.pop(folder)
+            logger.warning("is not kept, durable did not take it run_id=%s name=%s", request.run_id, request.name)
+        return frozenset(newest)
+
+    def try_again(self) -> None:
+        """Promote those that durable takes now."""
+        for folder, request in list(self._requests.items()):
+            try:
+                promote_folder(folder, _label(request), tiers=self._tiers, clock=self._clock)
+            except NexaError as error:
+                logger.info("still not promoted name=%s: %s", request.name, error)
+                return
+            del self._requests[folder]
+            logger.warning("is kept after all run_id=%s name=%s", request.run_id, request.name)
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -101,8 +140,7 @@ def main(environment: Mapping[str, str]) -> int:
 
 
 def _do(request: PromoterRequest, verified: set[Path], *, tiers: Tiers, clock: Clock) -> dict[str, Any]:
-    folder = Path(request.folder)
-    label = ArtifactLabel(request.name, request.kind, request.run_id, request.step)
+    folder, label = Path(request.folder), _label(request)
     # A folder that is gone may have been promoted and rotated away before the answer arrived: promoting tells.
     if request.operation == "seal" or folder.is_dir():
         seal = seal_folder(folder, kind=label.kind, run_id=label.run_id, step=label.step, now=clock.now(), replace=True)
@@ -113,11 +151,15 @@ def _do(request: PromoterRequest, verified: set[Path], *, tiers: Tiers, clock: C
     return {"seal_sha256": manifest.seal_sha256, "size_bytes": manifest.size_bytes, "path": manifest.path}
 
 
-def _rotate(request: PromoterRequest, inbox: Inbox, verified: set[Path], tiers: Tiers) -> None:
+def _label(request: PromoterRequest) -> ArtifactLabel:
+    return ArtifactLabel(request.name, request.kind, request.run_id, request.step)
+
+
+def _rotate(request: PromoterRequest, protected: frozenset[Path], verified: set[Path], tiers: Tiers) -> None:
     if request.keep_last is None:
         return
     try:
-        rotate(request.run_id, tiers, keep_last=request.keep_last, protected=inbox.folders(), verified=verified)
+        rotate(request.run_id, tiers, keep_last=request.keep_last, protected=protected, verified=verified)
     except NexaError as error:
         logger.warning("old checkpoints stay on scratch run_id=%s: %s", request.run_id, error)
 

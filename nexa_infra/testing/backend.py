@@ -76,10 +76,10 @@ class FakeBackend:
         spec = directory / SPEC_FILE
         if not spec.exists():
             raise NotFound(f"{spec}: no such file")
-        entries = JobSpec.from_json(spec.read_bytes(), source=str(spec)).entries
+        found = JobSpec.from_json(spec.read_bytes(), source=str(spec))
         handles: list[JobHandle] = []
-        for index in sorted(entries, key=int):
-            run_id = entries[index].run_id
+        for index in sorted(found.entries, key=int):
+            run_id = found.entry(int(index)).run_id
             job_id = self._ids.setdefault((str(spec), index), str(len(self._ids) + 1))
             self.jobs.setdefault(job_id, FakeJob(run_id))
             handles.append(JobHandle(backend="fake", job_id=job_id, name=run_id))

@@ -6,31 +6,17 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from nexa_contracts.errors import CommandFailed, CommandMissing, CommandTimedOut, NexaError
-from nexa_infra.process import CommandRunner, Completed, show
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A command that a FakeRunner was asked to run."""
-
-    argv: tuple[str, ...]
-    timeout_s: float
-    cwd: Path | None
-    env: Mapping[str, str] | None
-    input: str | None
-
+from nexa_infra.process import Call, CommandRunner, Completed, show
 
 Answer = Completed | NexaError | Callable[[Call], Completed]
 
 
-class FakeRunner:
+class FakeRunner(CommandRunner):
     """Answers commands by their first words; the longest match wins, and what has no answer is not installed."""
 
     def __init__(self) -> None:
@@ -42,25 +28,11 @@ class FakeRunner:
         self._answers[tuple(argv)] = Completed(0, stdout=answer) if isinstance(answer, str) else answer
         return self
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        input: str | None = None,
-    ) -> Completed:
-        """Return the answer, or raise it.
-
-        Raises:
-            CommandMissing: there is no answer for it.
-        """
-        call = Call(tuple(argv), timeout_s, cwd, env, input)
+    def _run(self, call: Call) -> Completed:
         self.calls.append(call)
         found = [words for words in self._answers if call.argv[: len(words)] == words]
         if not found:
-            raise CommandMissing(f"{argv[0]}: cannot be run: no such file or directory; asked: {show(argv)}")
+            raise CommandMissing(f"{call.argv[0]}: cannot be run: no such file or directory; asked: {show(call.argv)}")
         answer = self._answers[max(found, key=len)]
         if isinstance(answer, NexaError):
             raise answer

@@ -17,21 +17,29 @@ from typing import Any
 from nexa_contracts import env
 from nexa_contracts.base import digest_json
 from nexa_contracts.clock import Clock
-from nexa_contracts.errors import ConfigError, JobFailed
-from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.errors import ConfigError, JobFailed, StorageError
+from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import FailureNote, WorkResult
 from nexa_infra.process import CommandRunner, SystemRunner
 from nexa_infra.storage.atomic import append_line, replace_file
+from nexa_infra.storage.checkpoints import StartingPoint
 from nexa_infra.storage.layout import CHECKPOINT_PREFIX
 from nexa_infra.storage.seal import seal_folder
 from nexa_train.backends.axolotl_config import AxolotlPaths, render_axolotl
-from nexa_train.backends.ending import Ending
+from nexa_train.backends.ending import Ending, note_failure
 from nexa_train.cache import build_once
 from nexa_train.data import StagedDataset, is_held_out, read_rows, stage_dataset
 from nexa_train.evaluation import EvaluationReading, read_evaluation
-from nexa_train.final_model import adopt_final, find_finished, find_kept, promote_final, training_log
+from nexa_train.final_model import (
+    adopt_final,
+    find_finished,
+    find_kept,
+    promote_final,
+    tell_unpromoted,
+    training_log,
+)
 from nexa_train.job import Job
-from nexa_train.resume import STATE_NAME, StartingPoint, find_start
+from nexa_train.resume import STATE_NAME, find_start
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +222,13 @@ def _finish(job: Job, clock: Clock) -> Ending:
     if not job.is_main:
         return Ending(WorkExit.DONE, result)
     folder = adopt_final(job, logs=training_log(result, history))
-    artifact = promote_final(job, folder, step=steps, clock=clock)
+    try:
+        artifact = promote_final(job, folder, step=steps, clock=clock)
+    except StorageError as error:
+        told = tell_unpromoted(job, error, last_step=steps)
+        logger.warning("%s", told)
+        note = note_failure(told)
+        return Ending(CommandExit.FAILED, result.model_copy(update={"failure": note}))
     artifacts = (*find_kept(job, last_step=steps), artifact)
     return Ending(WorkExit.DONE, result.model_copy(update={"artifacts": artifacts}))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nexa_contracts.errors import NexaError, StorageError
 from nexa_contracts.exit_codes import CommandExit, WorkExit
-from nexa_contracts.run import WorkResult
+from nexa_contracts.run import FailureNote, WorkResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,17 @@ class Ending:
 
     status: WorkExit | CommandExit
     result: WorkResult
+
+
+def find_status(error: NexaError) -> WorkExit | CommandExit:
+    """Return the exit status that an error stands for."""
+    return WorkExit.BAD_REQUEST if error.exit_code == CommandExit.BAD_REQUEST else CommandExit.FAILED
+
+
+def note_failure(error: NexaError) -> FailureNote:
+    """Return an error as a run's record tells it, with what to do."""
+    if find_status(error) == WorkExit.BAD_REQUEST:
+        kind = "bad_request"
+    else:
+        kind = "storage" if isinstance(error, StorageError) else "crash"
+    return FailureNote(kind=kind, message=error.message, evidence=(str(error),))

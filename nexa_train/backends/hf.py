@@ -12,13 +12,22 @@ from nexa_contracts.errors import StorageError
 from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import FailureNote, WorkResult
 from nexa_infra.process import SystemRunner
+from nexa_infra.storage.checkpoints import StartingPoint
 from nexa_infra.storage.promoter_client import PromoterClient
 from nexa_train.arguments import training_arguments
-from nexa_train.backends.ending import Ending
+from nexa_train.backends.ending import Ending, note_failure
 from nexa_train.backends.recipe import Recipe
-from nexa_train.final_model import find_finished, find_kept, promote_final, save_final, training_log
+from nexa_train.final_model import (
+    find_finished,
+    find_kept,
+    promote_final,
+    save_final,
+    tell_unpromoted,
+    training_log,
+)
 from nexa_train.job import Job
-from nexa_train.resume import STATE_NAME, StartingPoint, check_shape, find_start
+from nexa_train.resume import STATE_NAME, check_shape, find_start
+from nexa_train.saving import saving_errors
 from nexa_train.signals import LeaveRequest
 from nexa_train.tokenizer import first_line
 from nexa_train.trackers import check_trackers
@@ -42,6 +51,7 @@ class _Session:
     metrics: Any
     leaving: Any
     divergence: Any
+    checkpoints: Any
     promoter: PromoterClient
 
 
@@ -109,6 +119,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
     cost = measure_model(recipe.model, block_size=job.train.data.block_size)
     metrics = MetricsCallback(job, meter=Meter(recipe.count_tokens, cost, recipe.reading), clock=clock)
     leaving, divergence = LeaveCallback(leave), DivergenceCallback(job.train.training.divergence_factor)
+    checkpoints = CheckpointCallback(job, promoter)
     trainer = recipe.trainer_class(
         model=recipe.model,
         args=recipe.arguments_class(**arguments, **recipe.arguments),
@@ -119,7 +130,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         callbacks=[
             HeartbeatCallback(job, clock=clock),
             leaving,
-            CheckpointCallback(job, promoter),
+            checkpoints,
             metrics,
             divergence,
         ],
@@ -136,14 +147,15 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         job.run_id,
         job.attempt,
     )
-    return _Session(job, clock, recipe, trainer, metrics, leaving, divergence, promoter)
+    return _Session(job, clock, recipe, trainer, metrics, leaving, divergence, checkpoints, promoter)
 
 
 def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
     import torch
 
     try:
-        _run(session.trainer, start)
+        with saving_errors(session.job, lambda: session.checkpoints.unfinished):
+            _run(session.trainer, start)
         return _finish(session)
     except torch.OutOfMemoryError as error:
         training = session.job.train.training
@@ -218,7 +230,14 @@ def _finish(session: _Session) -> Ending:
         tokenizer=session.recipe.tokenizer,
         logs=training_log(_result(session), state.log_history),
     )
-    artifact = promote_final(session.job, folder, step=state.global_step, clock=session.clock)
+    try:
+        artifact = promote_final(session.job, folder, step=state.global_step, clock=session.clock)
+    except StorageError as error:
+        _drain(session)
+        told = tell_unpromoted(session.job, error, last_step=state.global_step)
+        logger.warning("%s", told)
+        note = note_failure(told)
+        return Ending(CommandExit.FAILED, _result(session, failure=note))
     _drain(session)
     result = _result(session)
     return Ending(WorkExit.DONE, result.model_copy(update={"artifacts": (*result.artifacts, artifact)}))

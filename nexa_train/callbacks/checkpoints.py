@@ -22,6 +22,8 @@ class CheckpointCallback(Callback):
         self._job = job
         self._config: CheckpointConfig = job.train.checkpoints
         self._promoter = promoter
+        self.unfinished: Path | None = None
+        """The checkpoint that is being written now."""
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint, and for a log before it: a diverging loss is seen before it is saved."""
@@ -30,6 +32,7 @@ class CheckpointCallback(Callback):
             control.should_save = True
         if control.should_save:
             control.should_log = True
+            self.unfinished = self._folder(state.global_step)
             if state.is_world_process_zero:
                 self._remove_stale(state.global_step)
 
@@ -45,6 +48,7 @@ class CheckpointCallback(Callback):
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Hand the checkpoint over once the files of all processes are there."""
+        self.unfinished = None
         if args.world_size > 1:
             import torch.distributed as dist
 

@@ -82,10 +82,11 @@ def test_closing_the_terminal_or_an_interrupt_ends_the_watching_and_not_the_run(
 ) -> None:
     cli.write("long.yaml", HELLO.replace("import os;", "import os, time; time.sleep(4);"))
     argv = [sys.executable, "-m", "nexa_cli.main", "launch", "long.yaml"]
-    # Under nohup, hang-ups are ignored by whatever is started; here the signal must arrive.
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # nohup, and a shell's background, have signals ignored by all that is started there; here they must arrive.
+    before = signal.signal(number, signal.SIG_DFL) if number is not signal.SIGKILL else None
     watching = SystemRunner().start(argv, output=tmp_path / "screen", cwd=cli.project.root)
-    signal.signal(signal.SIGHUP, before)
+    if before is not None:
+        signal.signal(number, before)
     deadline_s = time.monotonic() + 60
     while "RUNNING" not in (tmp_path / "screen").read_text():
         assert time.monotonic() < deadline_s, "the run did not start"

@@ -98,6 +98,18 @@ def test_the_leaderboard_ranks_and_is_written(cli: Cli) -> None:
     assert [path.suffix for path in written] == [".parquet"]  # and no picture, because no run wrote a curve
 
 
+def test_the_dry_run_of_a_large_sweep_shows_its_first_runs_and_counts_the_rest(cli: Cli) -> None:
+    cli.write("large.yaml", SWEEP.replace("int: [0, 2]", "int: [1, 1000]"))
+    shown = cli.ok("sweep", "large.yaml", "--dry-run")
+    assert "2000 runs planned" in shown
+    assert "    9: " in shown
+    assert "[params.x=1, params.y=10]" in shown
+    assert "    … and 1990 more" in shown
+    planned = json.loads(cli.ok("sweep", "large.yaml", "--dry-run", "--json"))
+    assert (planned["job_count"], planned["plan"]["job_count"], planned["plan"]["left_out"]) == (2000, 2000, 1990)
+    assert not cli.project.runs.exists()
+
+
 def test_max_parallel_holds(cli: Cli) -> None:
     cli.write("mended", "")
     write(cli)

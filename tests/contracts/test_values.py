@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from nexa_contracts import errors
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import ConfigError, MissingExtra, NexaError, PolicyRefused
 from nexa_contracts.exit_codes import NEVER_RETRIED, CommandExit, WorkExit
+from nexa_contracts.job import SubmissionRecord
 from nexa_contracts.resources import Resources
 from nexa_contracts.run import RunConfig
 from nexa_contracts.states import FINAL_STATES, JobState
@@ -74,7 +75,17 @@ def test_an_axis_of_one_kind_is_taken(axis: dict[str, Any]) -> None:
         ({"values": [1], "int": [0, 1]}, "found \\['values', 'int'\\]"),
         ({"values": []}, "at least 1 item"),
         ({"uniform": [1, 1]}, "low < high"),
+        ({"uniform": [2, 1]}, r"low < high \["),
+        ({"uniform": [1.0, 1.0000001]}, "differ in the six digits"),
+        ({"uniform": [-1.7e308, 1.7e308]}, "distance is a number a float can hold"),
+        ({"uniform": [float("nan"), 1]}, "finite number"),
+        ({"uniform": [0, float("inf")]}, "finite number"),
         ({"log_uniform": [0, 1]}, "above 0"),
+        ({"log_uniform": [-2, -1]}, "above 0"),
+        ({"log_uniform": [1, 1]}, "low < high, or values"),
+        ({"log_uniform": [1e-300, 1e300]}, "distance is a number a float can hold"),
+        ({"log_uniform": [float("-inf"), 1]}, "finite number"),
+        ({"choice": [float("nan")]}, "finite number"),
         ({"int": [3, 1]}, "low < high"),
         ({"int": [0, 2**54]}, "wider than"),
         ({"uniform": [0, 1, 2]}, "at most 2 items"),
@@ -92,7 +103,8 @@ def test_an_axis_without_one_clear_range_is_refused(axis: dict[str, Any], messag
         ({"base": "x.yaml"}, "exactly one of base and run"),
         ({"search": "random"}, "trials missing"),
         ({"trials": 3}, "trials is for search: random"),
-        ({"axes": {"a": {"uniform": [0, 1]}}}, "axes.a: a grid needs listed values"),
+        ({"axes": {"a": {"uniform": [0, 1]}}}, "axes.a: .*a grid needs listed values"),
+        ({"axes": {"a": {"choice": ["x", "y", "x"]}}}, "axes.a: .*'x' stands twice"),
         ({"search": "random", "trials": 0}, "greater than or equal to 1"),
         ({"axes": {}}, "at least 1 item"),
         ({"max_parallel": 0}, "greater than or equal to 1"),
@@ -192,3 +204,14 @@ def test_the_system_clock_is_aware_and_its_monotonic_time_does_not_go_back() -> 
     clock.sleep(-1)
     assert clock.monotonic_s() >= before
     assert clock.now().tzinfo is UTC
+
+
+def test_the_time_of_a_submission_is_a_time_whichever_way_it_was_written() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    record = SubmissionRecord(submission="run_20260102_030405_k3f9", submitted_at=moment, handles=())
+    text = record.to_json()
+    assert "2026-01-02T03:04:05Z" in text
+    earlier = text.replace("05Z", "05+00:00")
+    assert SubmissionRecord.from_json(earlier, source="submission.json") == record
+    with pytest.raises(ConfigError, match="submitted_at"):
+        SubmissionRecord.from_json(text.replace("2026-01-02T03:04:05Z", "yesterday"), source="submission.json")

@@ -42,7 +42,7 @@ STEP = 100
 LABEL = ArtifactLabel.of_checkpoint(RUN_ID, STEP)
 CHANGING = (
     "write pwrite64 writev mkdir mkdirat rmdir link linkat unlink unlinkat rename renameat renameat2 fsync fdatasync "
-    "ftruncate flock sync_file_range copy_file_range sendfile chmod fchmod"
+    "syncfs ftruncate flock sync_file_range copy_file_range sendfile chmod fchmod"
 )
 READING = (
     "open openat read readv pread64 close stat fstat lstat newfstatat statx lseek getdents64 statfs fstatfs "
@@ -86,6 +86,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--mode", choices=("calls", "kills", "promoter-kills"), default="calls")
     parser.add_argument("--faults", default="KILL,EIO,ENOSPC")
     parser.add_argument("--all-calls", action="store_true", help="calls that only read, too")
+    parser.add_argument("--only", help="strike at this call only")
     parser.add_argument("--every", type=int, default=1, help="strike at every n-th of the calls")
     parser.add_argument("--files", type=int, default=1, help="one file keeps the copy on one thread")
     parser.add_argument("--rounds", type=int, default=100)
@@ -94,7 +95,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def strike_calls(root: Path, options: argparse.Namespace) -> Iterator[Round]:
-    wanted = f"{CHANGING} {READING}" if options.all_calls else CHANGING
+    wanted = options.only or (f"{CHANGING} {READING}" if options.all_calls else CHANGING)
     strikes = [
         (call, number, fault)
         for call, most in sorted(list_calls(root, wanted, options.files).items())

@@ -52,6 +52,16 @@ def test_struck_while_several_threads_copy_nothing_is_there_by_half(tmp_path: Pa
     assert_nothing_by_half(drive(tmp_path, "--files", "5", "--every", "9"))
 
 
+def test_many_small_files_that_cannot_be_flushed_are_not_promoted(tmp_path: Path) -> None:
+    rounds = drive(tmp_path, "--files", "300", "--only", "syncfs")
+    assert_nothing_by_half(rounds)
+    assert [(each["ending"], each["visible"]) for each in rounds] == [
+        ("killed", False),
+        ("error", False),
+        ("error", False),
+    ]
+
+
 @pytest.mark.parametrize("mode", ["kills", "promoter-kills"])
 def test_killed_at_any_moment_nothing_is_there_by_half(tmp_path: Path, mode: str) -> None:
     rounds = drive(tmp_path, "--mode", mode, "--rounds", "12")

@@ -18,15 +18,7 @@ from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.seal import verify_seal
 from tests.cli.cli_process import Cli
 
-SMALL = """\
-name: small
-resources: {walltime: 5m, memory: 1GiB}
-model: {scratch: {vocab_size: 300, hidden_size: 16, num_layers: 1, num_heads: 2}}
-data: {dataset: python_stdlib, block_size: 32, max_rows: 20, eval_fraction: 0.1}
-training: {max_steps: 30, batch_size: 4, learning_rate: 1e-3, log_every: 5}
-checkpoints: {every_steps: 10, keep_last: 3}
-max_retries: 0
-"""
+SMALL = Path(__file__).with_name("small.yaml").read_text(encoding="utf-8")
 
 
 def tiers_of(cli: Cli) -> Tiers:

@@ -10,6 +10,7 @@ import pytest
 
 from nexa_contracts.dataset import SourceProvenance
 from nexa_contracts.errors import ConfigError, EvidenceMissing, StorageError
+from nexa_contracts.job import JobSpec
 from nexa_contracts.run import RunOutcome
 from nexa_contracts.states import JobState
 from nexa_infra.operations.context import Context, open_context
@@ -96,8 +97,8 @@ def test_what_was_planned_runs_the_code_it_was_planned_with(context: Context) ->
     resumed = resume_sweep(planned.submission, dry_run=True, context=context)
     assert resumed is not None
     assert resumed.run_ids == planned.run_ids
-    entries = json.loads(resumed.plan.files[0].text)["entries"]
-    assert {Path(entry["cwd"]).name for entry in entries.values()} == {manifest.code.snapshot}
+    spec = JobSpec.from_json(resumed.plan.files[0].text, source="spec.json")
+    assert {Path(spec.entry(index).cwd).name for index in (0, 1)} == {manifest.code.snapshot}
 
 
 def test_a_recorded_snapshot_is_described_by_its_own_files_even_in_a_dry_run(context: Context) -> None:

@@ -31,3 +31,17 @@ def test_a_copy_that_durable_did_not_take_is_made_when_it_is_back(tmp_path: Path
     assert (settle_ended(context) if everything else settle_costs(context, [run_id])) == 0
     copies = {path.name for path in context.tiers.durable_manifests.glob("*run_*")}
     assert copies == {f"{run_id}.json", f"outcome_{run_id}.json", f"cost_{run_id}.json"}
+
+
+def test_one_unreadable_manifest_does_not_keep_the_other_costs_from_being_settled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = open_context(tmp_path, clock=FakeClock(), environment=dict(os.environ))
+    for number in range(2):
+        record_manifest(context.project, make_manifest(number))
+        record_outcome(context.project, make_outcome(number))
+    path = context.project.manifest(run_id_of(0))
+    path.write_text(path.read_text().replace('"project":', '"unknown_field": 1, "project":'))
+    assert settle_ended(context) == 1
+    assert find_cost(context.project, run_id_of(1)) is not None
+    assert str(path) in caplog.text

@@ -17,6 +17,16 @@ from nexa_infra.storage.layout import Project, Tiers
 from nexa_infra.storage.tiers import init_tiers
 
 RUNNER = SystemRunner()
+SECRETS = [
+    ".env", "prod.env", ".ENV.local", "server.pem", "id_rsa", "id_ecdsa", "deploy_ed25519", "server.key", "cert.p12",
+    "CERT.PFX", ".netrc", ".pgpass", ".git-credentials", ".npmrc", ".dockercfg", ".docker/config.json", ".kube/config",
+    "kubeconfig", ".aws/credentials", ".ssh/config", "sub/credentials-prod.json", "credentials.yaml", "secrets.toml",
+    "service-account-1.json", "client_secret_2.json", "kaggle.json", "terraform.tfvars", "state/terraform.tfstate",
+]  # fmt: skip
+CODE = [
+    "credentials.py", "secrets.py", "config.json", "docker/config.json", "keys.py", "tokenizer.json",
+    "environment.yaml", "rsa.py", "kube/config.yaml", "token.py", "public.txt",
+]  # fmt: skip
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -85,9 +95,16 @@ def test_runs_and_ignored_files_change_nothing(root: Path) -> None:
     assert after.is_dirty == before.is_dirty
 
 
-@pytest.mark.parametrize("name", [".env", "server.pem", "id_rsa", "sub/credentials-prod.json"])
+@pytest.mark.parametrize("name", CODE)
+def test_what_only_sounds_like_a_secret_is_kept(root: Path, name: str) -> None:
+    (root / name).parent.mkdir(exist_ok=True, parents=True)
+    (root / name).write_text("x = 1")
+    assert read_code(root, runner=RUNNER).record.left_out == ()
+
+
+@pytest.mark.parametrize("name", SECRETS)
 def test_secrets_are_left_out_and_named(root: Path, name: str) -> None:
-    (root / "sub").mkdir()
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text("secret")
     record = read_code(root, runner=RUNNER).record
     assert record.left_out == (name,)

@@ -10,9 +10,10 @@ import pytest
 
 from nexa_contracts.states import JobState
 from nexa_infra.operations.environment import job_environment, parse_smi
-from nexa_infra.operations.progress import Progress, read_metrics, read_progress
+from nexa_infra.operations.progress import Progress, read_progress
 from nexa_infra.operations.status import LiveState, RunView, SubmissionView, Watcher, cost_so_far, render_view
 from nexa_infra.storage.layout import Project
+from nexa_infra.storage.metrics import read_metrics
 
 RUN = "run_20260102_030405_abcd"
 

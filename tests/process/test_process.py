@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nexa_contracts.errors import CommandFailed, CommandMissing, CommandTimedOut, NotFound
-from nexa_infra.process import HIDDEN, Completed, SystemRunner, show, tail
-from nexa_infra.testing.process import Call, FakeRunner, RunnerContract
+from nexa_infra.process import HIDDEN, Call, Completed, SystemRunner, show, tail
+from nexa_infra.testing.process import FakeRunner, RunnerContract
 
 PATIENCE_S = 60.0
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from nexa_contracts.job import SpecEntry
+from nexa_contracts.job import JobSpec
 from nexa_contracts.run import AttemptRecord, RunOutcome
 from nexa_contracts.states import JobState
 from nexa_infra.process import Completed, SystemRunner
@@ -134,8 +133,7 @@ def test_what_an_entry_reads_is_what_a_spec_holds(tmp_path: Path) -> None:
     from nexa_infra.scheduling.entry import read_entry
 
     spec = write_spec(tmp_path, make_request(tmp_path, "print()", secrets=("A",), environment={"B": "c"}))
-    entry, data = read_entry(spec, 0), json.loads(spec.read_text())["entries"]["0"]
-    given = SpecEntry.model_validate_json(json.dumps(data))
+    entry, given = read_entry(spec, 0), JobSpec.from_json(spec.read_text(), source="spec.json").entry(0)
     for name in ("run_id", "sweep_id", "command", "environment", "secrets", "walltime_s", "max_retries", "grace_s"):
         assert getattr(entry, name) == getattr(given, name), name
     assert entry.cpus == given.resources.cpus

@@ -124,9 +124,7 @@ def test_a_killed_job_entry_takes_its_program_along_and_the_run_is_tried_again(
     machine: LocalMachine, tmp_path: Path
 ) -> None:
     handle, work = start_waiting(machine, tmp_path, max_retries=1)
-    wait_until(lambda: machine.job(handle).mark is not None, what="the pid of the entry")
-    entry = machine.job(handle).mark
-    assert entry is not None
+    entry = entry_of(machine, handle)
     (tmp_path / "go.not-yet").touch()
     send_signal(entry.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(work), what="death of the program")
@@ -170,37 +168,37 @@ def test_after_a_reboot_what_ran_is_tried_again_and_what_waited_runs(machine: Lo
     assert down.failure.message == "the machine went down while it ran"
 
 
-def test_signals_for_the_program_are_passed_on(machine: LocalMachine, tmp_path: Path) -> None:
+def signal_job(machine: LocalMachine, root: Path, number: signal.Signals, *, then: str) -> JobHandle:
+    """Return the handle of a job that waited for a signal, was sent it through its entry, and does something then."""
     code = (
-        "import os, pathlib, signal\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "import os, pathlib, signal, sys\n"
+        "if os.environ['NEXA_ATTEMPT'] == '2': sys.exit(0)\n"
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [{int(number)}])\n"
         "pathlib.Path('started').write_text(str(os.getpid()))\n"
-        "print(signal.sigwait([signal.SIGUSR1]).name)"
+        f"came = signal.sigwait([{int(number)}])\n" + then
     )
-    (handle,) = launch(machine.backend, tmp_path, make_request(tmp_path, code))
-    machine.wait_for_file(tmp_path / "started")
+    (handle,) = launch(machine.backend, root, make_request(root, code))
+    machine.wait_for_file(root / "started")
+    send_signal(entry_of(machine, handle).pid, number)
+    return handle
+
+
+def entry_of(machine: LocalMachine, handle: JobHandle) -> ProcessMark:
+    """Return the process of a job's entry, once the supervisor has noted it."""
     wait_until(lambda: machine.job(handle).mark is not None, what="the pid of the entry")
     entry = machine.job(handle).mark
     assert entry is not None
-    send_signal(entry.pid, signal.SIGUSR1)
+    return entry
+
+
+def test_signals_for_the_program_are_passed_on(machine: LocalMachine, tmp_path: Path) -> None:
+    handle = signal_job(machine, tmp_path, signal.SIGUSR1, then="print(came.name)")
     assert machine.wait_for_end([handle]) == [JobState.SUCCEEDED]
     assert list(machine.backend.logs(handle)) == ["SIGUSR1"]
 
 
 def test_a_job_asked_to_leave_from_outside_may_save_and_go_on_later(machine: LocalMachine, tmp_path: Path) -> None:
-    code = (
-        "import os, pathlib, signal, sys\n"
-        "if os.environ['NEXA_ATTEMPT'] == '2': sys.exit(0)\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
-        "pathlib.Path('started').write_text(str(os.getpid()))\n"
-        "signal.sigwait([signal.SIGTERM]); sys.exit(75)"
-    )
-    (handle,) = launch(machine.backend, tmp_path, make_request(tmp_path, code))
-    machine.wait_for_file(tmp_path / "started")
-    wait_until(lambda: machine.job(handle).mark is not None, what="the pid of the entry")
-    entry = machine.job(handle).mark
-    assert entry is not None
-    send_signal(entry.pid, signal.SIGTERM)
+    handle = signal_job(machine, tmp_path, signal.SIGTERM, then="sys.exit(75)")
     assert machine.wait_for_end([handle]) == [JobState.SUCCEEDED]
     assert [each.state for each in machine.attempts(tmp_path, handle)] == [JobState.PREEMPTED, JobState.SUCCEEDED]
 

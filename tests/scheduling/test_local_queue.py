@@ -18,6 +18,7 @@ BOOT = "this boot"
 
 def new_job(index: int = 0, **changes: Any) -> NewJob:
     fields: dict[str, Any] = {
+        "submission": "/project/runs/sweep",
         "spec": "/project/runs/sweep/spec.json",
         "idx": index,
         "run_id": f"run_20260102_030405_k3f9-{index:03d}",
@@ -63,11 +64,21 @@ def test_adding_again_changes_nothing(queue: LocalQueue) -> None:
     assert queue.find_jobs([job_id])[job_id].state is JobState.RUNNING
 
 
-def test_a_submission_at_its_limit_does_not_hold_up_the_others(queue: LocalQueue) -> None:
+def test_a_sweep_at_its_limit_does_not_hold_up_the_others(queue: LocalQueue) -> None:
     first, *_ = queue.add_jobs([new_job(index, max_parallel=1) for index in range(3)])
-    queue.add_jobs([new_job(7, spec="/other/spec.json")])
+    queue.add_jobs([new_job(7, submission="/other")])
     queue.update_job(first, state=JobState.RUNNING)
     assert ready(queue) == [7]
+
+
+def test_a_resumption_counts_with_what_still_runs_of_its_sweep(queue: LocalQueue) -> None:
+    first, _ = queue.add_jobs([new_job(index, max_parallel=2) for index in range(2)])
+    resumed = "/project/runs/sweep/resume-20260102_040506_k3f9/spec.json"
+    second, _ = queue.add_jobs([new_job(index, max_parallel=2, spec=resumed) for index in (2, 3)])
+    queue.update_job(first, state=JobState.RUNNING)
+    assert ready(queue) == [1, 2, 3]
+    queue.update_job(second, state=JobState.RUNNING)
+    assert ready(queue) == []
 
 
 def test_a_delay_counts_in_its_own_boot_only(queue: LocalQueue) -> None:

@@ -31,9 +31,9 @@ def running_job(root: Path, clock: FakeClock, *, max_retries: int = 0) -> Job:
     spec.parent.mkdir(parents=True)
     spec.write_text(render_spec(request))
     new = NewJob(
-        spec=str(spec), idx=0, run_id=entry.run_id, run_dir=entry.run_dir, outcome=str(project.outcome(entry.run_id)),
-        scratch=entry.scratch, cpus=1, memory_bytes=1, gpus=0, share_gpus=False, walltime_s=60.0, grace_s=1.0,
-        max_retries=max_retries,
+        submission=str(spec.parent), spec=str(spec), idx=0, run_id=entry.run_id, run_dir=entry.run_dir,
+        outcome=str(project.outcome(entry.run_id)), scratch=entry.scratch, cpus=1, memory_bytes=1, gpus=0,
+        share_gpus=False, walltime_s=60.0, grace_s=1.0, max_retries=max_retries,
     )  # fmt: skip
     with LocalQueue(root / "queue.sqlite3") as queue:
         (job_id,) = queue.add_jobs([new])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexa_contracts.config import parse_override
-from nexa_contracts.errors import ConfigError
+from nexa_contracts.errors import ConfigError, NotFound
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import Axis, SweepConfig
 from nexa_infra.scheduling.sweep import Search, SweepDefinition, define_sweep, load_sweep
@@ -70,7 +71,11 @@ def test_a_grid_is_the_product_with_the_last_axis_fastest(lists: list[list[int]]
     assert len(definition) == len(expected)
 
 
-ranges = st.tuples(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9)).filter(lambda pair: pair[0] < pair[1])
+def differ(pair: tuple[float, float]) -> bool:
+    return pair[0] < pair[1] and f"{pair[0]:.6g}" != f"{pair[1]:.6g}"
+
+
+ranges = st.tuples(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9)).filter(differ)
 
 
 @given(ranges, st.integers(0, 2**32 - 1), st.integers(0, 10_000))
@@ -122,6 +127,20 @@ def test_a_huge_sweep_is_not_held_in_memory() -> None:
     assert definition.point(9_999_999) == {"params.a": 1_000, "params.b": 10_000}
 
 
+@pytest.mark.parametrize("search", ["grid", "random"])
+def test_points_are_made_one_at_a_time(search: str) -> None:
+    axes = {f"params.p{number}": Axis(int=(1, 10)) for number in range(4)}
+    definition = grid(axes) if search == "grid" else random(axes, trials=10_000)
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in definition.points())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 10_000
+    assert peak_bytes < 20_000  # one point is 0.5 KB; all of them are 4 MB
+
+
 @pytest.mark.parametrize(
     ("axis", "said"),
     [
@@ -141,6 +160,51 @@ def test_a_wrong_axis_ends_in_one_line_with_its_place(tmp_path: Path, axis: str,
     assert "sweep.yaml" in line
     assert f"axes.{axis.partition(':')[0]}: " in line
     assert said in line
+
+
+def test_every_wrong_axis_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    axes = """\
+  training.seed: {uniform: [.nan, 1]}
+  training.weight_decay: {uniform: [0.1, 0.1]}
+  training.learning_rate: {log_uniform: [0, 1]}
+  training.max_grad_norm: {log_uniform: [-1, 1]}
+  training.batch_sizes: {choice: [1, 2]}
+  training.optimizer: {choice: [sgd, adam, lion]}
+  model.scratch.num_heads: {choice: [4, -1]}
+  model.scratch: {choice: [1]}"""
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(write(tmp_path, axes, rest="base: base.yaml\nsearch: random\ntrials: 3"))
+    assert [line.partition("sweep.yaml:")[2].partition(" ")[0] for line in caught.value.message.splitlines()] == [
+        "5:", "6:", "7:", "8:", "9:", "10:", "10:", "11:", "12:",
+    ]  # fmt: skip
+
+
+def test_axes_are_told_beside_what_else_is_wrong_with_the_file_and_its_base(tmp_path: Path) -> None:
+    path = write(tmp_path, "  training.seeds: {values: [1]}", rest="base: base.yaml\nmax_parallel: 0")
+    (tmp_path / "base.yaml").write_text(BASE + "colour: red\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert [
+        found for found in ("max_parallel: found 0", "colour: unknown", "axes.training.seeds: unknown")
+        if found in caught.value.message
+    ] == ["max_parallel: found 0", "colour: unknown", "axes.training.seeds: unknown"]  # fmt: skip
+
+
+def test_a_missing_base_is_told_beside_wrong_axes(tmp_path: Path) -> None:
+    path = write(tmp_path, "  training.seed: {values: [1, 1]}", rest="base: nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"1 stands twice(.|\n)*nowhere.yaml: no such file"):
+        load_sweep(path)
+    with pytest.raises(NotFound, match="nowhere"):
+        load_sweep(write(tmp_path, "  training.seed: {values: [1]}", rest="base: nowhere.yaml"))
+
+
+def test_a_value_is_not_blamed_while_the_axis_it_needs_cannot_be_read(tmp_path: Path) -> None:
+    axes = "  model.scratch.hidden_size: {values: [120, x]}\n  model.scratch.num_heads: {values: [3, 5]}"
+    path = write(tmp_path, f"{axes}\n  training.seed: {{int: [1, 1]}}")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert "num_heads" not in caught.value.message
+    assert "axes.model.scratch.hidden_size: found 'x'" in caught.value.message
 
 
 def test_values_that_fit_only_together_are_accepted(tmp_path: Path) -> None:

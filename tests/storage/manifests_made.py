@@ -88,7 +88,7 @@ def make_sweep(count: int = 2) -> SweepManifest:
     return SweepManifest(
         sweep_id=SWEEP,
         name="depths",
-        created_at=START.isoformat(),
+        created_at=START,
         config=config,
         base_config=base,
         config_source="depths.yaml",

@@ -11,7 +11,7 @@ from nexa_contracts.errors import StorageError
 from nexa_infra.storage.copying import SourceFile, copy_tree, hash_file, hash_tree, list_tree
 
 SIZES = (0, 1, 4095, 1024 * 1024, 4 * 1024 * 1024 - 1, 4 * 1024 * 1024, 9 * 1024 * 1024 + 7)
-"""Around the buffer, and around the size from which a second thread hashes."""
+"""Around the buffer, and around the size from which a file gets threads of its own."""
 
 
 def make_tree(folder: Path, sizes: tuple[int, ...] = SIZES) -> Path:
@@ -22,7 +22,7 @@ def make_tree(folder: Path, sizes: tuple[int, ...] = SIZES) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("sizes", [SIZES, SIZES[-1:], (10,) * 40])
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[-1:], (10,) * 40, (10,) * 300])
 def test_the_copy_and_its_digests_are_those_of_the_bytes(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     source, target = make_tree(tmp_path / "source", sizes), tmp_path / "target"
     target.mkdir()
