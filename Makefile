@@ -58,7 +58,7 @@ $(VENV)/.installed-demo: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) $(ALONE) | $(BIN)/python
-	@tools/install.sh $(BIN) 'train,plot,eval,track,dev' $(ALONE)
+	@tools/install.sh $(BIN) 'train,plot,eval,search,track,dev' $(ALONE)
 	@touch $@ $(VENV)/.installed-demo
 
 $(BIN)/python:

@@ -30,9 +30,10 @@ from nexa_contracts.clock import SystemClock
 from nexa_contracts.config import load_config, parse_override
 from nexa_contracts.run import RunConfig
 from nexa_infra.process import SystemRunner
-from nexa_infra.storage.layout import RunDir, Tiers
+from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.promoter_client import PromoterClient
 from nexa_infra.storage.promoter_messages import PromoterRequest
+from nexa_infra.storage.run_dir import RunDir
 from nexa_infra.storage.sources import ensure_source
 from nexa_infra.storage.tiers import init_tiers
 from nexa_train.callbacks.base import Callback

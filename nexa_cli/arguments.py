@@ -1,6 +1,9 @@
-"""Arguments that name a run or a sweep, with the completion a shell asks for."""
+"""Arguments with the completion a shell asks for: those that name a run or a sweep, and those of a closed list."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -32,6 +35,53 @@ class Named(click.ParamType[str]):
         return [CompletionItem(text) for text in found[:_OFFERED]]
 
 
+class Offered(click.ParamType[str]):
+    """A text of which a shell is offered the words that fit; nothing else is refused here."""
+
+    name = "text"
+
+    def __init__(self, list_words: Callable[[], Iterable[str]]) -> None:
+        """Offer the words of a list that is made when it is asked for."""
+        self._list_words = list_words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return the words with that beginning."""
+        return [CompletionItem(word) for word in self._list_words() if word.startswith(incomplete)]
+
+
+def _list_config_keys() -> Iterator[str]:
+    from nexa_contracts.run import RunConfig
+
+    schema = RunConfig.model_json_schema()
+    yield from _list_keys(schema, schema["$defs"], prefix="")
+
+
+def _list_sweep_keys() -> Iterator[str]:
+    yield from ("trials=", "seed=", "max_parallel=", "search=", "name=")
+    yield from _list_config_keys()
+
+
+def _list_keys(part: dict[str, Any], parts: dict[str, Any], *, prefix: str) -> Iterator[str]:
+    for name, field in part.get("properties", {}).items():
+        inner = [parts[way["$ref"].rsplit("/", 1)[-1]] for way in (field, *field.get("anyOf", ())) if "$ref" in way]
+        structures = [each for each in inner if "properties" in each]
+        for each in structures:
+            yield from _list_keys(each, parts, prefix=f"{prefix}{name}.")
+        if not structures:
+            yield f"{prefix}{name}="
+
+
+def _list_fields() -> Iterator[str]:
+    from nexa_infra.storage.where import FIELDS, PREFIXES
+
+    yield from FIELDS
+    yield from PREFIXES
+
+
 RUN = Named("run")
 SWEEP = Named("sweep")
 RUN_OR_SWEEP = Named("run", "sweep")
+CONFIG_KEY = Offered(_list_config_keys)
+SWEEP_KEY = Offered(_list_sweep_keys)
+FIELD = Offered(_list_fields)
+GROUP = Offered(lambda: ("sweep", "month", "gpu", "name", "run", "tag", "tag:"))

@@ -16,6 +16,8 @@ from nexa_contracts.exit_codes import CommandExit
 def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool) -> int:
     """End runs or sweeps: whole process trees, after they had time to save a checkpoint. Safe to repeat.
 
+    `last` is what was launched last: a run, or a sweep with all its runs.
+
     Exits with 1 when the backend does not know a run, because it was never submitted or the queue was lost.
 
     \b
@@ -25,6 +27,7 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
     from nexa_cli.live import watch_submission
     from nexa_cli.naming import find_submission
     from nexa_cli.output import print_json
+    from nexa_contracts.units import format_count
     from nexa_infra.operations.context import open_project
     from nexa_infra.operations.live import cancel_runs, live_states, member_ids
     from nexa_infra.operations.status import Watcher
@@ -37,8 +40,11 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
         run_ids = member_ids(project, name)
         view = Watcher(project, name, run_ids, live_states()).look()
         open_ids = [run.run_id for run in view.runs if not run.state.is_final]
+        if name != run_ids[0] and open_ids and not as_json:
+            verb = "would end" if dry_run else "ending"
+            click.echo(f"{name}: {verb} {format_count(len(open_ids), 'run')} of {len(run_ids)}")
         if not dry_run and open_ids:
-            held = cancel_runs(open_ids)
+            held = cancel_runs(project, open_ids)
             unknown += [run_id for run_id in open_ids if run_id not in held]
             open_ids = [run_id for run_id in open_ids if run_id in held]
             if wait and open_ids:

@@ -26,7 +26,7 @@ def command(runs: tuple[str, ...], everything: bool, as_json: bool) -> None:
     from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 
     if len(runs) < 2:
-        raise click.UsageError("give at least two runs")
+        raise click.UsageError(f"found one run, {runs[0]}; allowed: two runs or more")
     project = open_project()
     run_ids = [find_run(project, run) for run in runs]
     comparison = compare_runs(
@@ -34,7 +34,7 @@ def command(runs: tuple[str, ...], everything: bool, as_json: bool) -> None:
         [find_outcome(project, run_id) for run_id in run_ids],
     )
     if as_json:
-        differences = [{"section": item.section, "key": item.key, "values": list(item.values)}
+        differences = [{"section": item.section, "key": item.key, "values": list(item.data)}
                        for item in comparison.differences]  # fmt: skip
         print_json({"runs": run_ids, "differences": differences})
         return

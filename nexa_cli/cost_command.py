@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nexa_cli.arguments import RUN
+from nexa_cli.arguments import CONFIG_KEY, FIELD, GROUP, RUN
 from nexa_contracts.units import format_count, format_duration, format_usd
 
 
@@ -23,7 +23,9 @@ def command() -> None:
 
 @command.command("estimate")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a config key; can be repeated.")
+@click.option(
+    "--set", "sets", multiple=True, type=CONFIG_KEY, metavar="KEY=VALUE", help="Override a config key; can be repeated."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def estimate_command(file: Path, sets: tuple[str, ...], as_json: bool) -> None:
     """Bound what a run config or a sweep file will cost: every run takes its whole walltime.
@@ -89,8 +91,15 @@ def show_command(run: str, as_json: bool) -> None:
 
 
 @command.command("summary")
-@click.option("--by", default="sweep", show_default=True, help="sweep, month, gpu, name, run, tag or tag:KEY.")
-@click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="As in `nexa runs`.")
+@click.option(
+    "--by",
+    type=GROUP,
+    metavar="TEXT",
+    default="sweep",
+    show_default=True,
+    help="sweep, month, gpu, name, run, tag or tag:KEY.",
+)
+@click.option("-w", "--where", "conditions", multiple=True, type=FIELD, metavar="CONDITION", help="As in `nexa runs`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def summary_command(by: str, conditions: tuple[str, ...], as_json: bool) -> None:
     """Sum what runs cost; runs of unknown price are counted, and are in no sum.

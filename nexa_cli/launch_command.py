@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nexa_cli.arguments import RUN
+from nexa_cli.arguments import CONFIG_KEY, RUN
+
+if TYPE_CHECKING:
+    from nexa_infra.storage.layout import Project
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a config key; can be repeated.")
+@click.option(
+    "--set", "sets", multiple=True, type=CONFIG_KEY, metavar="KEY=VALUE", help="Override a config key; can be repeated."
+)
 @click.option("--backend", metavar="NAME", help="Where it runs; default: the site's, else local.")
 @click.option("--resume", metavar="RUN", type=RUN, help="Go on from the newest verified checkpoint of RUN.")
-@click.option("--code", "snapshot", metavar="DIGEST", help="Run a recorded code snapshot, not the code as it is now.")
+@click.option(
+    "--code",
+    "snapshot",
+    metavar="DIGEST",
+    help="Run a recorded code snapshot, named by the beginning of its digest, not the code as it is now.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once; the run goes on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; implies --detach unless --wait is given.")
@@ -40,23 +51,40 @@ def command(
       nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4
       nexa launch nexa_train/configs/baseline.yaml --resume run_20251030_213000_k3f9
     """
-    from nexa_cli.launching import finish, print_plan
+    from nexa_cli.launching import finish, is_far, print_plan
     from nexa_cli.naming import find_run
     from nexa_contracts.config import parse_override
     from nexa_infra.operations.context import open_context
     from nexa_infra.operations.launch import launch_training_job
+    from nexa_infra.operations.snapshot_names import find_snapshot
 
+    if wait and not as_json:
+        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")
     context = open_context()
+    resumed = None if resume is None else find_run(context.project, resume)
     launched = launch_training_job(
         config,
         overrides=[parse_override(text) for text in sets],
         backend=backend,
-        resume=None if resume is None else find_run(context.project, resume),
-        snapshot=snapshot,
+        resume=resumed,
+        snapshot=None if snapshot is None else find_snapshot(snapshot, context.tiers),
         dry_run=dry_run,
         context=context,
     )
+    if resumed is not None and not dry_run:
+        _warn_of_nothing_left(context.project, resumed, launched.submission)
     if dry_run:
         print_plan(launched, as_json=as_json)
         return 0
-    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach)
+    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach and not is_far(launched))
+
+
+def _warn_of_nothing_left(project: Project, resumed: str, run_id: str) -> None:
+    from nexa_cli.output import note
+    from nexa_infra.storage.manifests import find_outcome, read_run_manifest
+
+    training, outcome = read_run_manifest(project, run_id).config.training, find_outcome(project, resumed)
+    done = None if outcome is None else outcome.steps
+    if training is not None and training.max_steps is not None and done is not None and done >= training.max_steps:
+        note(f"warning: {resumed} has made all {done} steps of training.max_steps: nothing is left to train; "
+             f"for more: --set training.max_steps={2 * done}")  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexa_cli.output import note, print_json, print_pairs
+from nexa_cli.output import note, print_json, print_pairs, printable
 from nexa_contracts.exit_codes import CommandExit
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_count, format_duration, format_usd
@@ -15,9 +17,12 @@ from nexa_contracts.units import format_count, format_duration, format_usd
 if TYPE_CHECKING:
     from nexa_contracts.cost import CostEstimate
     from nexa_infra.operations.context import Context
-    from nexa_infra.operations.launch import Launched
+    from nexa_infra.operations.submitting import Launched
 
 _SHOWN_RUNS = 10
+_SHOWN_COMMANDS = 5
+_FAR = frozenset({"slurm"})
+"""Backends whose jobs may wait for hours: a command returns once they have answered."""
 
 
 def print_plan(launched: Launched, *, as_json: bool) -> None:
@@ -41,10 +46,17 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
     )
     for file in plan.files:
         _print_file(file.path, file.text, left_out=plan.left_out)
-    for argv in plan.commands:
-        click.echo("  would run: " + " ".join(argv))
+    for argv in plan.commands[:_SHOWN_COMMANDS]:
+        click.echo("  would run: " + shlex.join(argv))
+    if len(plan.commands) > _SHOWN_COMMANDS:
+        click.echo(f"  … and {len(plan.commands) - _SHOWN_COMMANDS} more")
     _print_warnings(launched)
     click.echo("launch it: the same command without --dry-run")
+
+
+def is_far(launched: Launched) -> bool:
+    """Whether what was launched is not waited for, because nobody can say when it begins."""
+    return launched.plan.backend in _FAR
 
 
 def describe_estimate(estimate: CostEstimate) -> str:
@@ -75,8 +87,11 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
         if as_json:
             print_json(_as_data(launched))
         else:
-            click.echo(f"{launched.submission}: {launched.job_count} submitted to {launched.plan.backend}, "
+            waiting = sum(not handle.job_id for handle in launched.handles)
+            click.echo(f"{launched.submission}: {launched.job_count - waiting} submitted to {launched.plan.backend}, "
                        f"{describe_estimate(launched.estimate)}")  # fmt: skip
+            if waiting:
+                click.echo(f"{waiting} more wait for room (slurm.max_submitted); nexa watch hands them over")
             click.echo(f"watch: nexa status {launched.submission} --watch; end: nexa cancel {launched.submission}")
         return CommandExit.DONE
     from nexa_cli.live import watch_submission
@@ -115,6 +130,8 @@ def _print_file(path: str, text: str, *, left_out: int) -> None:
     is_spec = path.endswith("spec.json")
     size = "shortened here" if is_spec and left_out else f"{len(text.encode())} bytes"
     click.echo(f"  would write: {path} ({size})")
+    if path.endswith(".sbatch"):
+        click.echo(textwrap.indent(text, "    | ").rstrip())
     if not is_spec:
         return
     spec = json.loads(text)
@@ -123,7 +140,7 @@ def _print_file(path: str, text: str, *, left_out: int) -> None:
         entry = {**spec["common"], **own}
         point = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in entry["point"].items())  # fmt: skip
-        command = " ".join(entry["command"])
+        command = printable(shlex.join(entry["command"]))
         click.echo(f"    {index}: {command}" + (f"  [{point}]" if point else ""))
     more = len(entries) + left_out - _SHOWN_RUNS
     if more > 0:

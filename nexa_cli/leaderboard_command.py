@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nexa_cli.arguments import SWEEP
+from nexa_cli.arguments import FIELD, SWEEP
 
 if TYPE_CHECKING:
     from nexa_eval.leaderboard import Leaderboard
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("sweep", required=False, type=SWEEP)
-@click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="As in `nexa runs`.")
+@click.option("-w", "--where", "conditions", multiple=True, type=FIELD, metavar="CONDITION", help="As in `nexa runs`.")
 @click.option("--metric", help="What to rank by; default: the sweep's objective, else eval_loss.")
 @click.option("--maximize", is_flag=True, help="More is better.")
-@click.option("--write/--no-write", default=True, help="Write the table and the curves to evals/reports on durable.")
+@click.option(
+    "--write/--no-write",
+    default=None,
+    help="Write the table and the curves to evals/reports on durable.  [default: unless runs of several sweeps or "
+    "names are ranked together]",
+)
 @click.option("--plot", is_flag=True, help="Draw the curves in the terminal too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -27,11 +32,13 @@ def command(
     conditions: tuple[str, ...],
     metric: str | None,
     maximize: bool,
-    write: bool,
+    write: bool | None,
     plot: bool,
     as_json: bool,
 ) -> None:
     """Rank the runs of SWEEP, or all runs, by a metric; write the table (Parquet) and the curves (PNG).
+
+    `last` is the newest sweep.
 
     \b
     Example:
@@ -41,25 +48,26 @@ def command(
     from dataclasses import asdict
 
     from nexa_cli.naming import find_sweep
-    from nexa_cli.output import print_json
+    from nexa_cli.output import note, print_json
     from nexa_cli.ranking import rank, write_files
     from nexa_cli.unreadable import warn_of_unreadable
-    from nexa_contracts.sweep import Objective
     from nexa_infra.operations.context import open_context
 
     context = open_context()
     sweep_id = None if sweep is None else find_sweep(context.project, sweep)
-    objective = None
-    if metric is not None or maximize:
-        objective = Objective(metric=metric or "eval_loss", direction="maximize" if maximize else "minimize")
-    board = rank(context, sweep_id, conditions=conditions, objective=objective)
-    files = write_files(context, board, sweep_id) if write and board.rows else []
+    board = rank(context, sweep_id, conditions=conditions, metric=metric, maximize=maximize)
+    is_mixed = len(board.origins) > 1
+    writes = not is_mixed if write is None else write
+    files = write_files(context, board, sweep_id) if writes and board.rows else []
     warn_of_unreadable(context.project)
     if as_json:
         rows = [asdict(row) for row in board.rows]
         print_json({"objective": board.objective.model_dump(), "rows": rows, "files": [str(path) for path in files]})
         return
     _print(board, files)
+    if is_mixed:
+        note(f"runs of {len(board.origins)} sweeps or names are ranked together; one sweep: nexa leaderboard SWEEP"
+             + ("" if writes else "; nothing was written, which --write does"))  # fmt: skip
     if plot:
         _plot(context, board)
 
@@ -85,7 +93,7 @@ def _print(board: Leaderboard, files: list[Path]) -> None:
     headers, cells = render_rows(board)
     if board.best is None:
         note(f"no run has the metric {board.objective.metric}; see `nexa show` for those there are")
-    right = [0, *range(2, len(headers))]
+    right = [0, *(column for column in range(2, len(headers)) if headers[column] != "name")]
     spare = [headers.index(name) for name in ("seconds", "bits/byte", "cost") if name in headers]
     print_table(headers, cells, right=right, optional=spare)
     for path in files:
@@ -93,11 +101,15 @@ def _print(board: Leaderboard, files: list[Path]) -> None:
 
 
 def _plot(context: Context, board: Leaderboard) -> None:
+    import os
     import shutil
+    import sys
 
     from nexa_cli.ranking import read_curves
     from nexa_eval.curves import render_curves
 
     size = shutil.get_terminal_size()
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     curves = read_curves(context.project, board)
-    click.echo(render_curves(curves, width=size.columns, height=min(24, size.lines - 2), title="loss"))
+    height = min(24, size.lines - 2)
+    click.echo(render_curves(curves, width=size.columns, height=height, title="loss", is_coloured=is_coloured))

@@ -29,7 +29,6 @@ _WIDE = 100
 _LINE_EVERY_S = 10.0
 _ROWS = 16
 _ORDER = {JobState.RUNNING: 0, JobState.PREEMPTED: 1, JobState.UNKNOWN: 2, JobState.PENDING: 4}
-_STATES = {JobState.SUCCEEDED: "done", JobState.PENDING: "waiting"}
 _STYLES = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -115,7 +114,7 @@ def _say_changes(view: SubmissionView, states: dict[str, tuple[JobState, str | N
             states[run.run_id] = (run.state, why)
             changed = True
             attempt = f"  attempt {run.attempt}" if run.attempt is not None and run.attempt > 1 else ""
-            click.echo(f"{run.run_id}  {run.state}{attempt}" + (f"  {printable(why)}" if why else ""))
+            click.echo(f"{run.run_id}  {run.label}{attempt}" + (f"  {printable(why)}" if why else ""))
     return changed
 
 
@@ -171,7 +170,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
         bar = [ProgressBar(total=total, completed=total if is_done else progress.step or 0, width=16)]
         table.add_row(
             str(run.index) if run.index is not None else run.run_id,
-            Text(_STATES.get(run.state, str(run.state).lower()), style=_STYLES.get(run.state, "red")),
+            Text(run.label, style=_STYLES.get(run.state, "red")),
             *(Text(_value(run.point.get(key))) for key in keys),
             *(bar if is_wide else []),
             _steps(run) or "-",
@@ -179,7 +178,7 @@ def _table(runs: Sequence[RunView]) -> RenderableType:
             "-" if evaluated is None else f"{evaluated:.3f}",
             "-" if speed is None else f"{speed:,.0f}",
             "-" if run.state.is_final else format_duration(progress.seconds_left),
-            "-" if run.state is JobState.PENDING else ("unknown" if run.cost is None else f"${run.cost:.4f}"),
+            "-" if run.state is JobState.PENDING else format_usd(run.cost),
         )
     return table
 

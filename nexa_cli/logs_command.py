@@ -13,7 +13,7 @@ from nexa_cli.arguments import RUN
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a JSON object.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last N lines (without --follow).")
 def command(run: str, follow: bool, as_json: bool, lines: int | None) -> None:
-    """Print what RUN printed, over all its attempts; default: the last run.
+    """Print what RUN printed, over all its attempts; default: the last run, which may be a sweep's member.
 
     \b
     Example:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import click
 
+from nexa_cli.goodput_view import describe_goodput
 from nexa_cli.launching import describe_estimate
 from nexa_cli.output import print_pairs
 from nexa_contracts.run import AttemptRecord, CodeRecord, EnvironmentRecord, RunConfig, RunManifest, RunOutcome
 from nexa_contracts.units import format_count, format_duration, format_size, format_usd
+from nexa_infra.monitoring.goodput import Goodput
 from nexa_infra.operations.compare import flatten
 from nexa_infra.operations.record import RunRecord
 
@@ -18,14 +20,15 @@ _MAIN_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "dataset
 _UNREADABLE = "cannot be read"
 
 
-def print_manifest(record: RunRecord) -> None:
-    """Print a run in sections: what, result, config, code, data, environment."""
+def print_manifest(record: RunRecord, *, goodput: Goodput | None) -> None:
+    """Print a run in sections: what, result, goodput, config, code, data, environment."""
     manifest = record.manifest
     click.echo(f"{manifest.run_id}: {manifest.name}")
     if manifest.config.description:
         click.echo(f"  {manifest.config.description}")
     _section("launch", dict(_launch(manifest)))
     _section("result", dict(_result(record)))
+    _section("goodput", describe_goodput(goodput))
     _section("config", dict(_config(manifest.config)))
     _section("code", _code(manifest.code))
     data: dict[str, str | None] = {
@@ -71,7 +74,8 @@ def _result(record: RunRecord) -> Iterator[tuple[str, str | None]]:
 
 
 def _outcome(outcome: RunOutcome) -> Iterator[tuple[str, str | None]]:
-    yield "state", str(outcome.state)
+    pruned = "" if outcome.pruned_at_step is None else f", pruned at step {outcome.pruned_at_step}"
+    yield "state", f"{outcome.state}{pruned}"
     yield "ended", f"{outcome.ended_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "time", f"{format_duration(outcome.seconds)} in {format_count(outcome.attempts, 'attempt')}"
     yield "steps", None if outcome.steps is None else f"{outcome.steps:,}"
@@ -106,7 +110,9 @@ def _code(code: CodeRecord) -> dict[str, str | None]:
         "commit": "not a git checkout" if code.commit is None else f"{code.commit}{dirty}",
         "branch": code.branch,
         "diff": None if code.diff_sha256 is None else f"sha256 {code.diff_sha256[:16]}",
-        "snapshot": f"{code.snapshot[:16]} ({code.snapshot_files} files, {format_size(code.snapshot_bytes)})",
+        "snapshot": f"{code.snapshot[:16]} ({format_count(code.snapshot_files, 'file')}, "
+        f"{format_size(code.snapshot_bytes)})",
+        "taken for": code.taken_for,
         "left out": ", ".join(code.left_out) or None,
     }
 

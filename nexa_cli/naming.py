@@ -11,10 +11,12 @@ from nexa_infra.storage.where import Condition
 LAST = "last"
 _SHOWN = 5
 _RUN_PREFIX = "run_"
+_LISTED = {"run": "`nexa runs` lists them", "sweep": "`nexa sweeps` lists them"}
+_LAUNCHED = {"run": "nexa launch FILE", "sweep": "nexa sweep FILE"}
 
 
 def find_run(project: Project, text: str) -> str:
-    """Return the id of the one run that a text names.
+    """Return the id of the one run that a text names; `last` is the newest run, which may be a sweep's member.
 
     Raises:
         NotFound: no run is named so.
@@ -24,7 +26,7 @@ def find_run(project: Project, text: str) -> str:
 
 
 def find_sweep(project: Project, text: str) -> str:
-    """Return the id of the one sweep that a text names.
+    """Return the id of the one sweep that a text names; `last` is the newest sweep.
 
     Raises: as `find_run`.
     """
@@ -51,14 +53,16 @@ def _find(project: Project, text: str, *, kind: str) -> str:
     if is_id:
         path = project.manifest(text) if kind == "run" else project.sweep_manifest(text)
         if not path.exists():
-            raise NotFound(f"{text}: no such {kind} in {project.runs}", hint="`nexa runs` lists them")
+            raise NotFound(f"{text}: no such {kind} in {project.runs}", hint=_LISTED[kind])
         return text
     if not text:
         raise ConfigError(f"found an empty name; allowed: the id of a {kind}, its beginning, or {LAST}")
     with open_index(project) as index:
         found = _find_ids(index, "" if text == LAST else text, kind=kind)
     if not found:
-        raise NotFound(f"{text!r}: no such {kind} in {project.runs}", hint="`nexa runs` lists them")
+        if text == LAST:
+            raise NotFound(f"no {kind} has been launched in {project.root} yet", hint=_LAUNCHED[kind])
+        raise NotFound(f"{text!r}: no such {kind} in {project.runs}", hint=_LISTED[kind])
     if text != LAST and len(found) > 1:
         shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
         raise ConfigError(f"{text!r} names {len(found)} {kind}s: {shown}; give more of the id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nexa_contracts.states import JobState
@@ -17,12 +18,19 @@ def row_state(row: RunRow, live: LiveState | None) -> str:
     return row.state or str(live.state if live is not None else JobState.UNKNOWN)
 
 
-def row_cells(row: RunRow, live: LiveState | None) -> list[str]:
-    """Return the cells of `nexa runs`."""
+def row_label(row: RunRow, live: LiveState | None) -> str:
+    """Return the state, or PRUNED for a run that its sweep's pruner ended."""
+    return row_state(row, live) if row.pruned_at_step is None else "PRUNED"
+
+
+def row_cells(row: RunRow, live: LiveState | None, *, sweeps: Mapping[str, str]) -> list[str]:
+    """Return the cells of `nexa runs`; with a cell for the sweep where there are any, by the name of each id."""
+    sweep = "-" if row.sweep_id is None else sweeps.get(row.sweep_id, row.sweep_id)
     return [
         row.run_id,
         row.name,
-        row_state(row, live),
+        *([sweep] if sweeps else []),
+        row_label(row, live),
         f"{row.created_at:%Y-%m-%d %H:%M:%S}",
         format_duration(row.seconds if row.seconds is not None else (live.seconds if live is not None else None)),
         "-" if row.eval_loss is None else f"{row.eval_loss:.4f}",
@@ -53,6 +61,7 @@ def row_data(row: RunRow, live: LiveState | None) -> dict[str, Any]:
         "estimate_usd": row.estimate_usd,
         "resumes": row.resumes,
         "failure": row.failure,
+        "pruned_at_step": row.pruned_at_step,
         "point": row.point,
         "tags": row.tags,
         "metrics": row.metrics,

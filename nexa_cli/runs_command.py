@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nexa_cli.arguments import FIELD
 from nexa_contracts.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -20,14 +21,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "-w", "--where", "conditions", multiple=True, metavar="CONDITION", help="Only runs with, say, state=FAILED."
+    "-w",
+    "--where",
+    "conditions",
+    multiple=True,
+    type=FIELD,
+    metavar="CONDITION",
+    help="Only runs with, say, state=FAILED.",
 )
 @click.option("-n", "--limit", type=click.IntRange(1, 10**9), default=50, show_default=True, help="At most N runs.")
 @click.option("--all", "everything", is_flag=True, help="All runs, however many.")
-@click.option("--sort", metavar="FIELD", help="Order by a field; -FIELD turns it round.  [default: newest first]")
+@click.option(
+    "--sort", type=FIELD, metavar="FIELD", help="Order by a field; -FIELD turns it round.  [default: newest first]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str | None, as_json: bool) -> None:
-    """List runs, newest first.
+    """List runs, newest first; `nexa sweeps` lists sweeps.
 
     \b
     Conditions take = != < <= > >= and ~ (contains); several must all hold.
@@ -52,11 +61,13 @@ def command(conditions: tuple[str, ...], limit: int, everything: bool, sort: str
     elif not found.rows:
         note("no runs" if not conditions else "no runs that meet the conditions")
     else:
+        more = ["sweep"] if found.sweeps else []
+        headers = ["run", "name", *more, "state", "created", "time", "eval loss", "loss", "cost", "point"]
         print_table(
-            ["run", "name", "state", "created", "time", "eval loss", "loss", "cost", "point"],
-            [row_cells(row, found.live.get(row.run_id)) for row in found.rows],
-            right=(4, 5, 6, 7),
-            optional=(3, 6, 4, 1, 7),
+            headers,
+            [row_cells(row, found.live.get(row.run_id), sweeps=found.sweeps) for row in found.rows],
+            right=[headers.index(name) for name in ("time", "eval loss", "loss", "cost")],
+            optional=[headers.index(name) for name in ("created", "loss", "time", *more, "name", "cost")],
         )
         if found.total > len(found.rows):
             note(f"{len(found.rows)} of {found.total}; nexa runs --all, or -n {found.total}")
@@ -70,6 +81,8 @@ class _Found:
     rows: Sequence[RunRow]
     total: int
     live: Mapping[str, LiveState]
+    sweeps: Mapping[str, str]
+    """The name of each sweep that a row is of, by its id."""
     problems: Sequence[str]
     trouble: str | None
 
@@ -86,7 +99,10 @@ def _list(project: Project, where: Sequence[Condition], *, limit: int | None, so
             rows = index.find_runs(where, limit=limit, sort=sort)
             live, trouble = _ask(rows)
         total = len(rows) if limit is None or len(rows) < limit else index.count_runs(where)
-        return _Found(rows, total, live, index.problems, trouble)
+        sweep_ids = {row.sweep_id for row in rows if row.sweep_id is not None}
+        names = {row.sweep_id: row.name for row in index.find_sweeps()} if sweep_ids else {}
+        sweeps = {sweep_id: names.get(sweep_id, sweep_id) for sweep_id in sweep_ids}
+        return _Found(rows, total, live, sweeps, index.problems, trouble)
 
 
 def _settle(project: Project, lost: Sequence[str]) -> bool:

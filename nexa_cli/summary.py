@@ -16,9 +16,7 @@ from nexa_contracts.units import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from nexa_infra.operations.context import Context
-    from nexa_infra.operations.status import SubmissionView
-
-_SHOWN_EVIDENCE = 3
+    from nexa_infra.operations.status import RunView, SubmissionView
 
 
 def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> None:
@@ -28,19 +26,17 @@ def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> N
         return
     if not is_sweep_id(view.submission):
         print_view(view)
-        _print_next_for_run(view.submission)
+        _print_next_for_run(context, view.runs[0])
         return
     failed = [run for run in view.runs if run.state != JobState.SUCCEEDED]
     ranked = _print_leaderboard(context, view) if len(failed) < len(view.runs) else []
     for run in failed:
         click.echo(f"{run.run_id}: {run.state}" + (f": {printable(run.failure)}" if run.failure else ""))
-        for line in run.evidence[-_SHOWN_EVIDENCE:]:
-            click.echo(f"    {printable(line)}")
     seconds = sum(run.seconds or 0.0 for run in view.runs)
     unknown = f", and {view.unknown_costs} of unknown price" if view.unknown_costs else ""
     click.echo(f"cost: {format_count(len(view.runs), 'run')}, {format_duration(seconds)} of compute, "
                f"{format_usd(view.known_cost)}{unknown}")  # fmt: skip
-    _print_next_for_sweep(view, ranked, has_failures=bool(failed))
+    _print_next_for_sweep(view, ranked, failed=[run.run_id for run in failed])
 
 
 def _print_leaderboard(context: Context, view: SubmissionView) -> list[str]:
@@ -54,20 +50,27 @@ def _print_leaderboard(context: Context, view: SubmissionView) -> list[str]:
     return [row.run_id for row in board.rows if row.rank is not None]
 
 
-def _print_next_for_run(run_id: str) -> None:
+def _print_next_for_run(context: Context, run: RunView) -> None:
     click.echo("next:")
-    click.echo(f"  nexa show {run_id}")
-    click.echo(f"  nexa logs {run_id}")
+    saved = context.tiers.checkpoints_temp(run.run_id)
+    if run.state != JobState.SUCCEEDED and next(saved.glob("checkpoint-*"), None) is not None:
+        click.echo(f"  nexa launch FILE --resume {run.run_id}     go on from its newest whole checkpoint")
+    click.echo(f"  nexa show {run.run_id}")
+    click.echo(f"  nexa logs {run.run_id}")
     click.echo("  nexa cost summary --by month")
 
 
-def _print_next_for_sweep(view: SubmissionView, ranked: list[str], *, has_failures: bool) -> None:
+def _print_next_for_sweep(view: SubmissionView, ranked: list[str], *, failed: list[str]) -> None:
     click.echo("next:")
-    if has_failures:
+    if failed:
+        click.echo(f"  nexa logs {failed[0]}     what a failed run printed")
         click.echo(f"  nexa sweep --resume {view.submission}     run what failed or is missing")
     if ranked:
         click.echo(f"  nexa show {ranked[0]}     the best run")
         click.echo(f"  nexa show {ranked[0]} --reproduce     run it again")
+    elif not failed:
+        click.echo(f"  nexa status {view.submission}     its runs; no run has the metric of its objective")
+        click.echo(f"  nexa logs {view.runs[0].run_id}")
     if len(ranked) > 1:
         click.echo(f"  nexa compare {ranked[0]} {ranked[1]}")
     click.echo("  nexa cost summary --by sweep")

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nexa_cli.arguments import SWEEP
+from nexa_cli.arguments import SWEEP, SWEEP_KEY
+
+if TYPE_CHECKING:
+    from nexa_infra.operations.context import Context
+    from nexa_infra.operations.submitting import Launched
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE", required=False)
 @click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep or of its base config."
+    "--set",
+    "sets",
+    multiple=True,
+    type=SWEEP_KEY,
+    metavar="KEY=VALUE",
+    help="Override a key of the sweep or of its base config.",
 )
+@click.option("--search", metavar="NAME", help="grid, random or tpe, instead of what the file says.")
+@click.option("--trials", metavar="N", help="Number of samples of a random or tpe search.")
+@click.option("--pruner", metavar="NAME", help="none, asha, median or hyperband: ends runs early that fall behind.")
 @click.option("--backend", metavar="NAME", help="Where the runs go; default: the site's, else local.")
-@click.option("--resume", metavar="SWEEP", type=SWEEP, help="Run only what is missing or failed of SWEEP.")
-@click.option("--submit/--no-submit", default=True, help="Hand the runs over, or only write everything.")
+@click.option(
+    "--resume", metavar="SWEEP", type=SWEEP, help="Run only what is missing or failed of SWEEP; last: the newest."
+)
+@click.option(
+    "--submit/--no-submit",
+    default=None,
+    help="Hand the runs over, or only write everything.  [default: hand over, but on slurm only write]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once; the runs go on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; implies --detach unless --wait is given.")
@@ -24,50 +44,85 @@ from nexa_cli.arguments import SWEEP
 def command(
     file: Path | None,
     sets: tuple[str, ...],
+    search: str | None,
+    trials: str | None,
+    pruner: str | None,
     backend: str | None,
     resume: str | None,
-    submit: bool,
+    submit: bool | None,
     dry_run: bool,
     detach: bool,
     as_json: bool,
     wait: bool,
 ) -> int:
-    """Run many jobs from one file: a grid or a random search.
+    """Run many jobs from one file: a grid, a random search, or one that learns from its runs (tpe).
 
     \b
     Example:
       nexa sweep nexa_train/sweeps/random_search.yaml --dry-run
-      nexa sweep nexa_train/sweeps/random_search.yaml --set trials=12
+      nexa sweep nexa_train/sweeps/random_search.yaml --trials 12
+      nexa sweep nexa_train/sweeps/random_search.yaml --search tpe --trials 40 --pruner asha
+      nexa sweep nexa_train/sweeps/random_search.yaml --backend slurm --submit
       nexa sweep --resume sweep_20251030_213000_k3f9
     """
-    from nexa_cli.launching import finish, print_plan
-    from nexa_cli.naming import find_sweep
+    from nexa_cli.launching import finish, is_far, print_plan
     from nexa_cli.output import note
-    from nexa_contracts.config import parse_override
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.launch import launch_sweep, resume_sweep
 
-    context = open_context()
+    if wait and not as_json:
+        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")
     if (file is None) == (resume is None):
         raise click.UsageError("give exactly one of FILE and --resume SWEEP")
-    launched = None
-    if resume is not None:
-        if sets or not submit:
-            raise click.UsageError("--set and --no-submit are for a new sweep; --resume submits one that was written")
-        launched = resume_sweep(find_sweep(context.project, resume), backend=backend, dry_run=dry_run, context=context)
-    elif file is not None:
-        launched = launch_sweep(
-            file,
-            overrides=[parse_override(text) for text in sets],
-            backend=backend,
-            dry_run=dry_run,
-            submit=submit,
-            context=context,
-        )
+    context = open_context()
+    chosen = {"search": search, "trials": trials, "pruner": pruner}
+    words = [*sets, *(f"{key}={text}" for key, text in chosen.items() if text is not None)]
+    how = _How(backend, dry_run=dry_run, submit=submit)
+    launched = _launch(context, file, words, how) if file is not None else _resume(context, resume or "", words, how)
     if launched is None:
         note(f"{resume}: every member has succeeded, runs or waits; nothing to submit")
         return 0
     if dry_run:
         print_plan(launched, as_json=as_json)
         return 0
-    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach)
+    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach and not is_far(launched))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    backend: str | None
+    dry_run: bool
+    submit: bool | None
+
+
+def _launch(context: Context, file: Path, words: list[str], how: _How) -> Launched:
+    from nexa_contracts.config import parse_override
+    from nexa_infra.operations.launch import launch_sweep
+
+    is_on_slurm = (how.backend or context.site.backend) == "slurm"
+    return launch_sweep(
+        file,
+        overrides=[parse_override(text) for text in words],
+        backend=how.backend,
+        dry_run=how.dry_run,
+        submit=not is_on_slurm if how.submit is None else how.submit,
+        context=context,
+    )
+
+
+def _resume(context: Context, name: str, words: list[str], how: _How) -> Launched | None:
+    from nexa_cli.naming import find_sweep
+    from nexa_cli.output import note
+    from nexa_contracts.units import format_count
+    from nexa_infra.operations.handing_over import hand_over_rest
+    from nexa_infra.operations.launch import resume_sweep
+
+    if words or how.submit is False:
+        raise click.UsageError(
+            "--set, --search, --trials, --pruner and --no-submit are for a new sweep; "
+            "--resume submits one that was written"
+        )
+    sweep_id = find_sweep(context.project, name)
+    left = 0 if how.dry_run else hand_over_rest(context, [sweep_id])
+    if left:
+        note(f"{sweep_id}: {format_count(left, 'run')} handed over that had been left")
+    return resume_sweep(sweep_id, backend=how.backend, dry_run=how.dry_run, context=context)

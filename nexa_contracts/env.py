@@ -31,6 +31,8 @@ RESUME_CHECKPOINT = "NEXA_RESUME_CHECKPOINT"
 """Folder of the checkpoint that a program of one's own goes on from; empty when it starts afresh."""
 JOB_TOKEN = "NEXA_JOB_TOKEN"  # noqa: S105 - the name of a variable
 """Random mark carried by every process of a job, by which its whole tree is found when it must end."""
+FENCE = "NEXA_FENCE"
+"""`<token>:<run's folder>` where another attempt may start while this one still lives; see storage/fence.py."""
 
 _CREDENTIAL = re.compile(
     r"(?i)(?:^|_)(?:key|keys|tokens|pwd|pass|auth|authorization|cookie|pat|dsn|connection_string|webhook|private)"

@@ -22,6 +22,8 @@ class SpecEntry(Part):
     run_dir: str
     """`runs/<run_id>`: attempts, metrics, heartbeat, logs."""
     manifests_dir: str
+    study: str | None = None
+    """Journal of the Optuna study of which the run is a trial; None: of none."""
     cwd: str
     """The unpacked code snapshot."""
     command: tuple[str, ...]
@@ -33,6 +35,10 @@ class SpecEntry(Part):
     shared: str
     walltime_s: float = Field(gt=0)
     max_retries: int = Field(ge=0)
+    max_preemptions: int = Field(default=100, ge=0)
+    max_time_outs: int = Field(default=0, ge=0)
+    stall_s: float | None = Field(default=None, gt=0)
+    """Longest time without a step; None: not watched."""
     grace_s: float = Field(default=30.0, ge=0)
     """Between asking the work to leave and ending it."""
     resources: Resources
@@ -53,14 +59,28 @@ class JobSpec(Contract):
     entries: dict[str, dict[str, JsonValue]]
     """By index, the fields of a run's SpecEntry that are not the common ones."""
 
-    def entry(self, index: int) -> SpecEntry:
-        """Return the whole entry under an array index, which must be there.
+    def indices(self) -> tuple[int, ...]:
+        """Return the array indices that have an entry, in rising order.
 
         Raises:
-            ConfigError: what stands there is no entry.
+            ConfigError: an entry stands under something else than an array index.
         """
+        for key in self.entries:
+            if not (key.isascii() and key.isdecimal() and (key == "0" or key[0] != "0")):
+                raise ConfigError(f"spec of {self.submission}: entries: found {key!r}; allowed: decimal array indices")
+        return tuple(sorted(map(int, self.entries)))
+
+    def entry(self, index: int) -> SpecEntry:
+        """Return the whole entry under an array index.
+
+        Raises:
+            ConfigError: nothing stands there, or what does is no entry.
+        """
+        own = self.entries.get(str(index))
+        if own is None:
+            raise ConfigError(f"spec of {self.submission}: entries.{index}: not there; {len(self.entries)} others are")
         try:
-            return SpecEntry.model_validate_json(json.dumps({**self.common, **self.entries[str(index)]}))
+            return SpecEntry.model_validate_json(json.dumps({**self.common, **own}))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from nexa_contracts.base import Duration, Part, Size
 from nexa_contracts.units import parse_duration_s, parse_size_bytes
@@ -17,6 +19,8 @@ class Resources(Part):
     """GPUs on each machine; 0 trains on its cores."""
     gpu_type: str | None = Field(default=None, max_length=64)
     """Name in the price table (`H100-SXM`, `RTX 4090`); None takes whatever is there, and its price is unknown."""
+    processes_per_node: int | None = Field(default=None, ge=1, le=4096)
+    """Training processes on each machine; None: one for each GPU, or a single one without GPUs."""
     share_gpus: bool = False
     """Let other runs use the same GPUs at the same time."""
     cpus: int = Field(default=1, ge=1, le=4096)
@@ -26,10 +30,24 @@ class Resources(Part):
     walltime: Duration = "1h"
     """The longest one attempt may take; it is ended after that."""
 
+    @model_validator(mode="after")
+    def _one_process_a_gpu(self) -> Self:
+        if self.gpus_per_node and self.processes > self.gpus_per_node:
+            raise ValueError(
+                f"processes_per_node {self.processes} is more than gpus_per_node {self.gpus_per_node}: "
+                "two training processes cannot share a GPU"
+            )
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Number of training processes on each node."""
+        return self.processes_per_node or max(1, self.gpus_per_node)
+
     @property
     def world_size(self) -> int:
-        """Number of training processes: one per GPU, or one per node without GPUs."""
-        return self.nodes * max(1, self.gpus_per_node)
+        """Number of training processes on all nodes together."""
+        return self.nodes * self.processes
 
     @property
     def walltime_s(self) -> float:

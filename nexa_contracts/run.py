@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from nexa_contracts import env
 from nexa_contracts.artifact import ArtifactRef
-from nexa_contracts.base import Contract, Name, Part, Scalar
+from nexa_contracts.base import Contract, Duration, Name, Part, Scalar
 from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
 from nexa_contracts.resources import Resources
@@ -51,6 +51,9 @@ class RunConfig(Contract):
     """Experiment trackers that get the metrics too."""
     command: tuple[str, ...] | None = Field(default=None, min_length=1)
     """A program of one's own, as an argument list; it finds its resolved config in the file $NEXA_RUN_CONFIG."""
+    launcher: Literal["python", "torchrun"] | None = None
+    """How its processes start; None: torchrun for training in several processes and for a command on several nodes,
+    else as it is."""
     params: dict[str, Scalar] = {}
     """Values for `command`, which a sweep can vary as `params.<name>`."""
     env: dict[str, str] = {}
@@ -59,6 +62,14 @@ class RunConfig(Contract):
     """Names of environment variables whose values the job needs; their values are never recorded."""
     max_retries: int = Field(default=1, ge=0, le=1000)
     """How often a crash is followed by another attempt, from the newest verified checkpoint."""
+    max_preemptions: int = Field(default=100, ge=0, le=10_000)
+    """How often it is started again after it left because something else wanted its place."""
+    max_time_outs: int = Field(default=0, ge=0, le=1000)
+    """How often it is started again, from its newest checkpoint, when it reached its walltime."""
+    max_rank_restarts: int = Field(default=0, ge=0, le=1000)
+    """How often torchrun starts the training processes again within an attempt when one of them dies."""
+    stall_timeout: Duration | None = None
+    """Ended and started again, as after a crash, when no step was made for so long; None: never."""
     tags: dict[str, str] = {}
     """Labels to find and sum runs by."""
 
@@ -131,6 +142,8 @@ class CodeRecord(Part):
     snapshot_bytes: int
     left_out: tuple[str, ...] = ()
     """Files not in the snapshot: too large, links that lead out of the project, or named as secrets are."""
+    taken_for: str | None = None
+    """The run or sweep whose launch took the snapshot, and whose commit this is; None: the launch of this run did."""
 
 
 class GpuRecord(Part):
@@ -194,7 +207,7 @@ class FailureNote(Part):
     """Why an attempt ended badly: a class, one sentence, and the lines of the log that show it."""
 
     kind: str
-    """bad_request, diverged, crash, killed, timed_out, out_of_memory, lost, storage, cancelled,
+    """bad_request, diverged, crash, stalled, killed, preempted, timed_out, out_of_memory, lost, storage, cancelled,
     not_submitted."""
     message: str
     evidence: tuple[str, ...] = ()
@@ -215,6 +228,12 @@ class AttemptRecord(Contract):
     hostname: str
     resumed_from: str | None = None
     """The checkpoint it started from, as `<run_id> step <n>`; the one that a program of one's own was given."""
+    step: int | None = None
+    """The last step it was known to have made; with the failure's message it tells a crash that comes again."""
+    pruned_at_step: int | None = None
+    """The step at which the sweep's pruner ended it; SUCCEEDED then, for nothing went wrong."""
+    rank_restarts: int = Field(default=0, ge=0)
+    """How often torchrun started the training processes again within it."""
     failure: FailureNote | None = None
 
 
@@ -248,4 +267,8 @@ class RunOutcome(Contract):
     tokens: int | None = None
     metrics: dict[str, float] = {}
     artifacts: tuple[ArtifactRef, ...] = ()
+    point: dict[str, Scalar] = {}
+    """Of a trial: what its study gave it when it started. The manifest has the points that were known at launch."""
+    pruned_at_step: int | None = None
+    """The step at which the sweep's pruner ended it; SUCCEEDED then, and ranked behind the runs that were not."""
     failure: FailureNote | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from nexa_contracts.base import Contract, Part, Size
+from nexa_contracts.base import Contract, Duration, Part, Size
+from nexa_contracts.health import HealthSite
 
 
 class TierPaths(Part):
@@ -40,6 +43,41 @@ class LocalLimits(Part):
     """GPUs."""
 
 
+class SlurmSite(Part):
+    """What the jobs of a cluster ask for beside their resources, and the limits it sets."""
+
+    partition: str | None = None
+    """Partition; None: the cluster's default."""
+    account: str | None = None
+    """Account that is charged."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Features that nodes must have."""
+    exclude: tuple[str, ...] = ()
+    """Nodes never to be used."""
+    gpu_types: dict[str, str] = {}
+    """What the cluster calls a GPU type in its gres: `H100-SXM: h100`."""
+    signal: Literal["USR1", "USR2", "TERM", "CONT"] = "USR1"
+    """Sent before the time limit. Libraries lay claim to some: choose one that yours leave alone."""
+    signal_lead: Duration = "2m"
+    """How long before the time limit; Slurm itself is up to 30 s early or late."""
+    requeue: bool = True
+    """Let the cluster start a job again that it preempted or whose node failed."""
+    max_array_size: int | None = Field(default=None, ge=2)
+    """MaxArraySize; None: the cluster is asked."""
+    max_submitted: int | None = Field(default=None, ge=1)
+    """Most array tasks of one user in the queue; None: no limit is known."""
+    rows_per_task: int = Field(default=1, ge=1, le=10_000)
+    """Runs of a sweep that one array task takes, one after another."""
+    extra: tuple[str, ...] = ()
+    """More options of sbatch, each `--name=value`; those that nexa sets itself are refused."""
+    python: str | None = None
+    """Python on the nodes; None: the one that launches, which they must see under the same path."""
+    answer_timeout: Duration = "20s"
+    """How long a command of Slurm may take before its answer counts as lost."""
+
+
 class SiteConfig(Contract):
     """`nexa.yaml` at the project's root. Every key has a default that makes a usable laptop."""
 
@@ -53,3 +91,7 @@ class SiteConfig(Contract):
     """Hourly price by GPU type, or `cpu` for one core."""
     local: LocalLimits = LocalLimits()
     """What of this machine jobs may use."""
+    slurm: SlurmSite = SlurmSite()
+    """How jobs are handed to a Slurm cluster."""
+    health: HealthSite = HealthSite()
+    """What nodes are checked for before they join."""

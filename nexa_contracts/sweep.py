@@ -67,6 +67,10 @@ class Axis(Part):
 
 def _check_in_search(axis: Axis, info: ValidationInfo) -> Axis:
     # Fields are judged in their order, so the search is known here; a wrong one has its own line.
+    if info.data.get("search") == "tpe":
+        _check_told_apart(axis)
+    if info.data.get("pruner", "none") != "none" or info.data.get("search") == "tpe":
+        _check_exact(axis)
     if info.data.get("search") != "grid":
         return axis
     if not axis.listed:
@@ -77,6 +81,18 @@ def _check_in_search(axis: Axis, info: ValidationInfo) -> Axis:
             raise ValueError(f"{value!r} stands twice; a grid runs each value once, so keep one")
         seen.add((type(value), value))
     return axis
+
+
+def _check_told_apart(axis: Axis) -> None:
+    listed = axis.values or axis.choice or ()
+    for place, value in enumerate(listed):
+        if value in listed[:place]:
+            raise ValueError(f"{value!r} equals another value; search: tpe tells values apart by equality, so keep one")
+
+
+def _check_exact(axis: Axis) -> None:
+    if axis.int is not None and max(map(abs, axis.int)) > 2**53:
+        raise ValueError("int: a study keeps numbers as floats; allowed with a pruner or search: tpe: at most 2**53")
 
 
 class Objective(Part):
@@ -107,12 +123,19 @@ class SweepConfig(Contract):
     """Path of a run config, relative to this file."""
     run: RunConfig | None = None
     """A run config written here; exactly one of base and run."""
-    search: Literal["grid", "random"] = "grid"
-    """All points of a grid, or random samples."""
+    search: Literal["grid", "random", "tpe"] = "grid"
+    """All points of a grid; random samples; or tpe: each point is chosen when its run starts, by what the others have
+    reached until then (needs the extra `search`)."""
     trials: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Number of samples of a random search; not for a grid."""
+    """Number of samples of a random or tpe search; not for a grid."""
+    pruner: Literal["none", "asha", "median", "hyperband"] = "none"
+    """Ends runs early that fall behind the others, judged by the objective's metric in their metrics.jsonl, else by
+    `loss`; with any search (needs the extra `search`)."""
+    prune_after_steps: int | None = Field(default=None, ge=1)
+    """No run is pruned before so many steps; None: the pruner's own choice."""
     seed: int = Field(default=17, ge=0, le=2**32 - 1)
-    """Decides the samples of a random search: the same seed gives the same points."""
+    """Decides the samples of a random search: the same seed gives the same points. A tpe search repeats its points only
+    when the runs end in the same order."""
     axes: dict[str, Annotated[Axis, AfterValidator(_check_in_search)]] = Field(min_length=1)
     """By dotted config key; in a grid the last one varies fastest."""
     objective: Objective = Objective()
@@ -126,12 +149,24 @@ class SweepConfig(Contract):
     def _consistent(self) -> Self:
         if (self.base is None) == (self.run is None):
             raise ValueError("give exactly one of base and run")
-        if self.search == "random":
+        if self.search != "grid":
             if self.trials is None:
-                raise ValueError("trials missing: a random search needs the number of samples")
+                raise ValueError(f"trials missing: a {self.search} search needs the number of samples")
         elif self.trials is not None:
-            raise ValueError("trials is for search: random; a grid has as many as its product")
+            raise ValueError("trials is for search: random and tpe; a grid has as many as its product")
+        if self.prune_after_steps is not None and self.pruner == "none":
+            raise ValueError("prune_after_steps is for a pruner; give pruner: asha, median or hyperband")
         return self
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether points are chosen when their runs start, and not at launch."""
+        return self.search == "tpe"
+
+    @property
+    def has_study(self) -> bool:
+        """Whether the runs are trials of an Optuna study."""
+        return self.is_adaptive or self.pruner != "none"
 
 
 class SweepManifest(Contract):
@@ -145,3 +180,15 @@ class SweepManifest(Contract):
     config_source: str
     count: int
     max_parallel: int | None = None
+
+
+class PointRecord(Contract):
+    """`point.json` of a run that is a trial of a study: created once, before its first attempt starts its program."""
+
+    run_id: str
+    sweep_id: str
+    trial: int = Field(ge=0)
+    """Number of the trial in the study."""
+    point: dict[str, Scalar]
+    """What the run was given, by dotted config key; `config.json` holds it."""
+    asked_at: datetime

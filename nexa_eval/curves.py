@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import string
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _BEST = "#d1495b"
 _OTHERS = "#b4b4b4"
 _LABEL_WIDTH = 34
 _LABEL_LINES = 3
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase
 _LOG_SPAN = 8.0
 """Highest over lowest value from which the axis is logarithmic."""
 
@@ -87,8 +89,8 @@ def plot_curves(curves: Sequence[Curve], *, title: str, metric: str) -> Figure:
     return figure
 
 
-def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: str) -> str:
-    """Return the curves drawn with characters, for a terminal.
+def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: str, is_coloured: bool = True) -> str:
+    """Return the curves drawn with characters, for a terminal; each with a letter of its own where there is no colour.
 
     Raises:
         MissingExtra: plotext is not installed.
@@ -101,9 +103,10 @@ def render_curves(curves: Sequence[Curve], *, width: int, height: int, title: st
     plotext.plotsize(width, height)
     plotext.theme("pro")
     plotext.title(title)
-    for curve in curves:
-        if curve.points:
-            plotext.plot([step for step, _ in curve.points], [value for _, value in curve.points], label=curve.label)
+    for number, curve in enumerate(curve for curve in curves if curve.points):
+        steps, values = [step for step, _ in curve.points], [value for _, value in curve.points]
+        marker = None if is_coloured else _LETTERS[number % len(_LETTERS)]
+        plotext.plot(steps, values, label=curve.label, marker=marker)
     return str(plotext.build())
 
 

@@ -1,6 +1,7 @@
 """The leaderboard: runs ranked by a metric, and the day's file of it.
 
-`leaderboard_<YYYYMMDD>.parquet` holds every run that was ranked that day, once; a run ranked again replaces its row.
+`leaderboard_<YYYYMMDD>.parquet` holds the day's newest ranking of each sweep by each metric. What was ranked without a
+sweep is kept run by run.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import fcntl
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -40,6 +41,9 @@ class Ranked:
     seconds: float | None
     tokens: int | None
     total_usd: float | None
+    sweep_id: str | None = None
+    pruned_at_step: int | None = None
+    """Where the sweep's pruner ended it: its value is of that step, and it stands behind those that were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,27 @@ class Leaderboard:
 
     objective: Objective
     rows: tuple[Ranked, ...]
+    sweep_id: str | None = None
+    """The sweep whose runs these are; None: no sweep was asked for."""
 
     @property
     def best(self) -> Ranked | None:
         """The first run; None when no run has the metric."""
         return self.rows[0] if self.rows and self.rows[0].rank is not None else None
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """What the runs belong to, best first: their sweeps, and the names of those that are of none."""
+        return tuple(dict.fromkeys(row.sweep_id or row.name for row in self.rows))
 
-def rank_runs(runs: Iterable[Ranked], objective: Objective) -> Leaderboard:
+
+def rank_runs(runs: Iterable[Ranked], objective: Objective, *, sweep_id: str | None = None) -> Leaderboard:
     """Return the runs ranked by the objective's metric; equal values share a rank, unknown ones come last unranked."""
     known: list[Ranked] = []
     unknown: list[Ranked] = []
     for run in runs:
-        (known if run.value is not None and math.isfinite(run.value) else unknown).append(run)
+        is_known = run.value is not None and math.isfinite(run.value) and run.pruned_at_step is None
+        (known if is_known else unknown).append(run)
     sign = 1.0 if objective.direction == "minimize" else -1.0
     known.sort(key=lambda run: (sign * (run.value or 0.0), run.run_id))
     rows: list[Ranked] = []
@@ -68,7 +80,7 @@ def rank_runs(runs: Iterable[Ranked], objective: Objective) -> Leaderboard:
         rank = rows[-1].rank if rows and rows[-1].value == run.value else place
         rows.append(replace(run, rank=rank))
     rows += [replace(run, rank=None) for run in sorted(unknown, key=lambda run: run.run_id)]
-    return Leaderboard(objective=objective, rows=tuple(rows))
+    return Leaderboard(objective=objective, rows=tuple(rows), sweep_id=sweep_id)
 
 
 def leaderboard_path(reports: Path, now: datetime) -> Path:
@@ -77,7 +89,7 @@ def leaderboard_path(reports: Path, now: datetime) -> Path:
 
 
 def write_leaderboard(reports: Path, board: Leaderboard, *, now: datetime) -> Path:
-    """Write the leaderboard into the day's file, beside the runs ranked earlier that day; return the file.
+    """Write the leaderboard into the day's file, beside what was ranked earlier that day; return the file.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -89,10 +101,10 @@ def write_leaderboard(reports: Path, board: Leaderboard, *, now: datetime) -> Pa
     except ImportError as error:
         raise MissingExtra("eval", package="pyarrow", needed_for="writing the leaderboard") from error
     path = leaderboard_path(reports, now)
-    mine = [_record(row, board.objective, now) for row in board.rows]
+    mine = [_record(row, board, now) for row in board.rows]
     ranked = {row["run_id"] for row in mine}
     with _hold(path):
-        earlier = [row for row in _read(path) if row["run_id"] not in ranked]
+        earlier = [row for row in _read(path) if not _is_replaced(row, board, ranked)]
         table = pyarrow.Table.from_pylist([*mine, *earlier], schema=_schema(pyarrow))
         buffer = io.BytesIO()
         parquet.write_table(table, buffer)
@@ -106,13 +118,17 @@ def render_rows(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     swept = [key.rsplit(".", 1)[-1] for key in keys]
     metric = board.objective.metric
     extra = [name for name in _EXTRA if name != metric and any(name in row.metrics for row in board.rows)]
-    headers = ["#", "run", *swept, metric, *(_EXTRA[name] for name in extra), "seconds", "cost"]
+    named = ["name"] if len(board.origins) > 1 else []
+    pruned = ["pruned at"] if any(row.pruned_at_step is not None for row in board.rows) else []
+    headers = ["#", "run", *named, *swept, metric, *pruned, *(_EXTRA[name] for name in extra), "seconds", "cost"]
     cells = [
         [
             "-" if row.rank is None else str(row.rank),
             row.run_id,
+            *([row.name] if named else []),
             *(_text(row.point.get(key)) for key in keys),
             "-" if row.value is None else f"{row.value:.4f}",
+            *([_text(row.pruned_at_step)] if pruned else []),
             *(_text(row.metrics.get(name)) for name in extra),
             "-" if row.seconds is None else f"{row.seconds:.0f}",
             format_usd(row.total_usd),
@@ -145,9 +161,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _record(row: Ranked, objective: Objective, now: datetime) -> dict[str, Any]:
+def _is_replaced(row: Mapping[str, Any], board: Leaderboard, ranked: Collection[str]) -> bool:
+    if (row["metric"], row.get("sweep_id")) != (board.objective.metric, board.sweep_id):
+        return False
+    return board.sweep_id is not None or row["run_id"] in ranked
+
+
+def _record(row: Ranked, board: Leaderboard, now: datetime) -> dict[str, Any]:
+    objective = board.objective
     return {
         "ranked_at": now,
+        "sweep_id": board.sweep_id,
         "rank": row.rank,
         "run_id": row.run_id,
         "name": row.name,
@@ -166,9 +190,9 @@ def _record(row: Ranked, objective: Objective, now: datetime) -> dict[str, Any]:
 def _schema(pyarrow: Any) -> Any:
     text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     columns: Sequence[tuple[str, Any]] = [
-        ("ranked_at", pyarrow.timestamp("us", tz="UTC")), ("rank", whole), ("run_id", text), ("name", text),
-        ("state", text), ("metric", text), ("direction", text), ("value", number), ("point", text), ("metrics", text),
-        ("seconds", number), ("tokens", whole), ("total_usd", number),
+        ("ranked_at", pyarrow.timestamp("us", tz="UTC")), ("sweep_id", text), ("rank", whole), ("run_id", text),
+        ("name", text), ("state", text), ("metric", text), ("direction", text), ("value", number), ("point", text),
+        ("metrics", text), ("seconds", number), ("tokens", whole), ("total_usd", number),
     ]  # fmt: skip
     return pyarrow.schema(columns)
 

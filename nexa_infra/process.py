@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,9 @@ from typing import IO, Literal
 
 from nexa_contracts.env import holds_secret_text
 from nexa_contracts.errors import CommandFailed, CommandMissing, CommandTimedOut, NotFound
+from nexa_infra.forking import prepare_child
 
 HIDDEN = "(hidden)"
-_TAIL_LINES = 5
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,50 +147,50 @@ class SystemRunner(CommandRunner):
 
     def _run(self, call: Call) -> Completed:
         stdin = subprocess.DEVNULL if call.input is None else subprocess.PIPE
-        wiring = _Wiring(stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process = _open(call.argv, wiring, cwd=call.cwd, env=call.env)
-        with process:
-            try:
-                told = None if call.input is None else call.input.encode()
-                out, err = process.communicate(told, timeout=call.timeout_s)
-            except subprocess.TimeoutExpired as error:
-                _signal_group(process.pid, signal.SIGKILL)
+        process = _open(call.argv, _Wiring(stdin, subprocess.PIPE, subprocess.PIPE), cwd=call.cwd, env=call.env)
+        try:
+            out, err = process.communicate(None if call.input is None else call.input.encode(), timeout=call.timeout_s)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
                 raise CommandTimedOut(
                     f"{show(call.argv)}: still running after {call.timeout_s:g} s; it was ended",
                     hint=tail(_decode(error.stderr or error.stdout or b"")) or None,
                 ) from error
-            except BaseException:
-                _signal_group(process.pid, signal.SIGKILL)
-                raise
+            raise
         return Completed(process.returncode, _decode(out), _decode(err), call.argv, out)
 
     def start(
         self,
         argv: Sequence[str],
         *,
-        output: Path | Literal["pipes", "ours"],
+        output: Path | Literal["pipes", "ours", "ours, with input"],
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         end_with_us: bool = False,
+        deaf_to: Sequence[signal.Signals] = (),
     ) -> Child:
         """Return a started child in a session of its own, so that a terminal's Ctrl-C does not reach it.
 
-        `output` is a file that stdout and stderr are appended to, `pipes` for stdin and stdout as pipes, or `ours`.
+        `output` is a file that stdout and stderr are appended to, `pipes` for stdin and stdout as pipes, or `ours`,
+        with stdin as a pipe or without.
         With `end_with_us` the kernel (Linux) kills it when the calling thread ends, however it ends; only for callers
-        with a single thread, because code runs between fork and exec.
+        with a single thread, because code runs between fork and exec; so does it for the signals it is `deaf_to`, which
+        it ignores until it sets a handler of its own.
 
         Raises:
             CommandMissing: no such program.
             NotFound: no such folder `cwd`.
         Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html (it is the thread that counts).
         """
-        before = _die_with_parent() if end_with_us else None
+        before = prepare_child(end_with_us, tuple(deaf_to))
         if output == "pipes":
             wiring = _Wiring(stdin=subprocess.PIPE, stdout=subprocess.PIPE, before=before)
             return Child(_open(argv, wiring, cwd=cwd, env=env))
-        if output == "ours":
-            return Child(_open(argv, _Wiring(before=before), cwd=cwd, env=env))
-        with output.open("ab") as log:
+        if output in ("ours", "ours, with input"):
+            stdin = subprocess.DEVNULL if output == "ours" else subprocess.PIPE
+            return Child(_open(argv, _Wiring(stdin=stdin, before=before), cwd=cwd, env=env))
+        with Path(output).open("ab") as log:
             return Child(_open(argv, _Wiring(stdout=log, stderr=log, before=before), cwd=cwd, env=env))
 
     def start_detached(
@@ -222,7 +220,7 @@ def show(argv: Sequence[str]) -> str:
     return " ".join(HIDDEN if holds_secret_text(word) else shlex.quote(word) for word in argv)
 
 
-def tail(text: str, *, lines: int = _TAIL_LINES) -> str:
+def tail(text: str, *, lines: int = 5) -> str:
     """Return the last lines of a program's output on one line, those that look like a credential hidden."""
     last = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
     return " | ".join(HIDDEN if holds_secret_text(line) else line for line in last)
@@ -266,24 +264,17 @@ def _open(
         ) from error
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _signal_group(process.pid, signal.SIGKILL)
+    for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+        pipe.close()
+    # What waits in the kernel for a driver or a file server dies when that answers, which may be never.
+    if Child(process).wait(2.0) is None:
+        _reap(process)
+
+
 def _reap(process: subprocess.Popen[bytes]) -> None:
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-
-    def before() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # we were gone before the kernel was told
-            os._exit(1)
-
-    return before
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -14,7 +14,7 @@ def training_arguments(job: Job, *, use_cpu: bool, has_evaluation: bool) -> dict
     """
     train, training = job.train, job.train.training
     arguments: dict[str, Any] = {
-        "output_dir": str(job.checkpoints),
+        "output_dir": str(job.saving),
         "run_name": job.run_id,
         "project": job.config.name,
         "per_device_train_batch_size": training.batch_size,

@@ -16,8 +16,10 @@ from nexa_contracts.artifact import ArtifactManifest, ArtifactRef
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import AlreadyExists, DigestMismatch, StorageError
 from nexa_contracts.run import RunConfig, WorkResult
+from nexa_infra.scheduling.torchrun import count_restarts
 from nexa_infra.storage.artifacts import find_artifact
 from nexa_infra.storage.atomic import storage_errors
+from nexa_infra.storage.fence import publish_folder
 from nexa_infra.storage.layout import CHECKPOINT_PREFIX, checkpoint_name
 from nexa_infra.storage.promote import ArtifactLabel, promote_folder
 from nexa_infra.storage.recovery import recover_promotions
@@ -37,14 +39,17 @@ def save_final(job: Job, *, model: Any, tokenizer: Any, logs: Mapping[str, Any])
     Raises:
         StorageError: scratch is full, read-only or broken.
     """
-    folder = job.tiers.final_temp(job.run_id)
+    final = job.tiers.final_temp(job.run_id)
+    folder = final if job.fence is None else job.saving / final.name
     with storage_errors(folder, "saving the final model"), saving_errors(job, lambda: folder):
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed here
         folder.mkdir(parents=True)
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
         _complete(folder, job, logs)
-    return folder
+    if folder != final:
+        publish_folder(folder, final, job.fence)
+    return final
 
 
 def adopt_final(job: Job, *, logs: Mapping[str, Any]) -> Path:
@@ -78,6 +83,7 @@ def promote_final(job: Job, folder: Path, *, step: int, clock: Clock) -> Artifac
         StorageError: durable is full, read-only or broken.
     """
     label = ArtifactLabel(name=job.run_id, kind="model", run_id=job.run_id, step=step)
+    job.check_fence()
     try:
         return _reference(promote_folder(folder, label, tiers=job.tiers, clock=clock))
     except StorageError:
@@ -108,12 +114,12 @@ def tell_unpromoted(job: Job, error: StorageError, *, last_step: int) -> Storage
 
 
 def find_finished(job: Job, *, clock: Clock) -> WorkResult | None:
-    """Return the result of an earlier attempt that promoted the final model and died before it could say so.
+    """Return the result of an earlier start that promoted the final model and died before it could say so.
 
     Raises:
         StorageError: durable cannot be read, or the promoted model is damaged.
     """
-    if job.attempt == 1:
+    if job.attempt == 1 and count_restarts(job.run_dir, job.attempt) == 0:
         return None
     recover_promotions(job.tiers, clock=clock)
     manifest = find_artifact(job.tiers, job.run_id)

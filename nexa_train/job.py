@@ -10,7 +10,9 @@ from nexa_contracts import env
 from nexa_contracts.errors import ConfigError, NotFound
 from nexa_contracts.run import RunConfig
 from nexa_contracts.training import TrainConfig
-from nexa_infra.storage.layout import RunDir, Tiers
+from nexa_infra.storage.fence import Fence
+from nexa_infra.storage.layout import Tiers
+from nexa_infra.storage.run_dir import RunDir
 
 RANK = "RANK"
 WORLD_SIZE = "WORLD_SIZE"
@@ -31,6 +33,8 @@ class Job:
     world_size: int = 1
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What programs started beside the training inherit."""
+    fence: Fence | None = None
+    """Of this attempt, where a later one may start while it still lives."""
 
     @property
     def is_main(self) -> bool:
@@ -41,6 +45,21 @@ class Job:
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints on scratch."""
         return self.tiers.checkpoints_temp(self.run_id)
+
+    @property
+    def saving(self) -> Path:
+        """The folder that is saved into: one that no other attempt writes, where another may be alive."""
+        return self.checkpoints if self.fence is None else self.tiers.saving_temp(self.run_id, self.attempt)
+
+    def check_fence(self) -> None:
+        """Return if this attempt may still write.
+
+        Raises:
+            Fenced: a later attempt has started.
+            StorageError: the run's folder cannot be read, so nobody knows.
+        """
+        if self.fence is not None:
+            self.fence.check()
 
 
 def read_job(environment: Mapping[str, str]) -> Job:
@@ -66,6 +85,7 @@ def read_job(environment: Mapping[str, str]) -> Job:
         rank=_whole(environment, RANK, default=0),
         world_size=_whole(environment, WORLD_SIZE, default=1),
         environment=environment,
+        fence=Fence.from_environment(environment),
     )
 
 

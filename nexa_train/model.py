@@ -22,7 +22,10 @@ def create_model(train: TrainConfig, *, end_id: int, pad_id: int) -> Any:
         model = _load_model(train.model, dtype=_weights_dtype(train))
     if train.training.gradient_checkpointing:
         model.config.use_cache = False
-    return model if train.lora is None else add_adapters(model, train.lora)
+    if train.lora is not None:
+        return add_adapters(model, train.lora)
+    _expect_tied_weights(model)
+    return model
 
 
 def llama_config(scratch: ScratchModel, block_size: int, *, end_id: int, pad_id: int) -> Any:
@@ -77,6 +80,12 @@ def add_adapters(model: Any, lora: LoraConfig) -> Any:
         raise ConfigError(
             f"lora.target_modules: found {targets}; allowed: all-linear, or of {', '.join(linear)}"
         ) from error
+
+
+def _expect_tied_weights(model: Any) -> None:
+    # A tied weight is saved once, under its other name. A Trainer that resumes would warn that it is missing.
+    # Source: transformers.Trainer._issue_warnings_after_load.
+    model._keys_to_ignore_on_save = {*(model._keys_to_ignore_on_save or ()), *model.all_tied_weights_keys}
 
 
 def _create_llama(scratch: ScratchModel, block_size: int, *, end_id: int, pad_id: int) -> Any:

@@ -5,8 +5,10 @@ Its exit status is a WorkExit; what it did is in `attempts/<n>.result.json`.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
+import signal
 import sys
 
 from nexa_contracts.clock import Clock, SystemClock
@@ -24,12 +26,16 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Train what the environment asks for; return the WorkExit."""
+    # A job entry asks for the stacks of a training that makes no step any more.
+    faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         job = read_job(os.environ)
     except NexaError as error:
         _say(error)
         return WorkExit.BAD_REQUEST
+    if not job.is_main:
+        logging.getLogger().setLevel(logging.WARNING)  # the first one tells how it goes
     os.environ.update(tracker_environment(job, os.environ))
     with LeaveRequest() as leave:
         return train_job(job, leave, clock=SystemClock())
@@ -44,6 +50,7 @@ def train_job(job: Job, leave: LeaveRequest, *, clock: Clock) -> int:
         if job.is_main:
             _say(error)
             return _record(job, find_status(error), WorkResult(failure=note_failure(error)))
+        _say(error, who=f"process {job.rank} on {os.uname().nodename}: ")  # it may be of this node alone
         return find_status(error)
     except LeaveNow:
         logger.warning("asked to leave before there was anything to save run_id=%s", job.run_id)
@@ -73,8 +80,8 @@ def _record(job: Job, status: int, result: WorkResult) -> int:
     return status
 
 
-def _say(error: NexaError) -> None:
-    sys.stderr.write(f"error: {error}\n")
+def _say(error: NexaError, *, who: str = "") -> None:
+    sys.stderr.write(f"error: {who}{error}\n")
 
 
 if __name__ == "__main__":

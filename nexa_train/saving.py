@@ -44,7 +44,8 @@ def saving_errors(job: Job, find_folder: Callable[[], Path | None]) -> Iterator[
         reason = None if folder is None else find_disk_reason(error, folder)
         if folder is None or reason is None:
             raise
-        message = f"scratch {job.tiers.scratch}: saving {folder.name} failed: {reason}{_describe_room(job)}"
+        what = "the final model" if folder == job.tiers.final_temp(job.run_id) else folder.name
+        message = f"scratch {job.tiers.scratch}: saving {what} failed: {reason}{_describe_room(job)}"
         if job.is_main:
             _discard(folder)
         raise StorageError(message, hint=_render_hint(job)) from error

@@ -13,8 +13,12 @@ class Launcher(Protocol):
 
     name: str
 
-    def wrap(self, command: Sequence[str], resources: Resources, *, run_id: str) -> tuple[str, ...]:
+    def wrap(
+        self, command: Sequence[str], resources: Resources, *, run_id: str, max_restarts: int = 0
+    ) -> tuple[str, ...]:
         """Return the argument list that starts the command; equal at every call.
+
+        `max_restarts` says how often processes that died are started again within one attempt.
 
         Raises:
             ConfigError: this launcher cannot start a job of that shape.

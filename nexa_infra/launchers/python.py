@@ -13,17 +13,25 @@ class PythonLauncher:
 
     name = "python"
 
-    def wrap(self, command: Sequence[str], resources: Resources, *, run_id: str) -> tuple[str, ...]:
+    def wrap(
+        self,
+        command: Sequence[str],
+        resources: Resources,
+        *,
+        run_id: str,
+        max_restarts: int = 0,  # noqa: ARG002 - the protocol's; a single process that dies ends its attempt
+    ) -> tuple[str, ...]:
         """Return the command as it is.
 
         Raises:
-            ConfigError: more than one node is asked for, where one process cannot be.
+            ConfigError: several nodes or processes are asked for, which one process cannot be.
         """
-        if resources.nodes != 1:
-            raise ConfigError(
-                f"{run_id}: resources.nodes: found {resources.nodes}; allowed with the launcher python: 1",
-                hint="use the launcher torchrun",
-            )
+        for key, found in (("nodes", resources.nodes), ("processes_per_node", resources.processes_per_node or 1)):
+            if found != 1:
+                raise ConfigError(
+                    f"{run_id}: resources.{key}: found {found}; allowed with the launcher python: 1",
+                    hint="use the launcher torchrun",
+                )
         return tuple(command)
 
     def environment(self, resources: Resources) -> dict[str, str]:  # noqa: ARG002 - the protocol's

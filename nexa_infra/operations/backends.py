@@ -7,15 +7,22 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import ConfigError
+from nexa_contracts.units import parse_duration_s
+from nexa_infra.process import CommandRunner, SystemRunner
 from nexa_infra.scheduling.local import LocalBackend
 from nexa_infra.scheduling.state_dir import StateDir
+from nexa_infra.storage.layout import Project
 
 if TYPE_CHECKING:
     from nexa_infra.operations.context import Context
     from nexa_infra.scheduling.backend import Backend
+    from nexa_infra.scheduling.slurm.backend import SlurmBackend
 
-BACKENDS = ("local",)
+BACKENDS = ("local", "slurm")
+ANSWER_TIMEOUT_S = 20.0
+"""For a command of Slurm where no config is read."""
 
 
 def create_backend(name: str, context: Context) -> Backend:
@@ -24,17 +31,37 @@ def create_backend(name: str, context: Context) -> Backend:
     Raises:
         ConfigError: there is no such backend.
     """
-    if name not in BACKENDS:
-        raise ConfigError(f"backend: found {name!r}; allowed: {', '.join(BACKENDS)}")
-    return LocalBackend(
-        state_dir(context.environment), environment=context.environment, clock=context.clock, runner=context.runner
-    )
+    match name:
+        case "local":
+            return LocalBackend(
+                state_dir(context.environment),
+                environment=context.environment,
+                clock=context.clock,
+                runner=context.runner,
+            )
+        case "slurm":
+            return site_slurm_backend(context)
+        case _:
+            raise ConfigError(f"backend: found {name!r}; allowed: {', '.join(BACKENDS)}")
 
 
 def local_backend(environment: Mapping[str, str] | None = None) -> LocalBackend:
     """Return this machine's local backend, for commands that read no config."""
     variables = os.environ if environment is None else environment
     return LocalBackend(state_dir(variables), environment=variables)
+
+
+def slurm_backend(
+    project: Project, environment: Mapping[str, str], *, clock: Clock | None = None, runner: CommandRunner | None = None
+) -> SlurmBackend:
+    """Return the backend of the cluster this machine belongs to, for commands that read no config."""
+    return _slurm_backend(project, environment, clock or SystemClock(), runner or SystemRunner(), ANSWER_TIMEOUT_S)
+
+
+def site_slurm_backend(context: Context) -> SlurmBackend:
+    """Return the backend of the cluster this machine belongs to, as the site file has it."""
+    timeout_s = parse_duration_s(context.site.slurm.answer_timeout)
+    return _slurm_backend(context.project, context.environment, context.clock, context.runner, timeout_s)
 
 
 def state_dir(environment: Mapping[str, str]) -> StateDir:
@@ -44,3 +71,13 @@ def state_dir(environment: Mapping[str, str]) -> StateDir:
         ConfigError: the environment names no place for it.
     """
     return StateDir.from_environment(environment, hostname=socket.gethostname())
+
+
+def _slurm_backend(
+    project: Project, environment: Mapping[str, str], clock: Clock, runner: CommandRunner, timeout_s: float
+) -> SlurmBackend:
+    from nexa_infra.scheduling.slurm.backend import SlurmBackend
+    from nexa_infra.scheduling.slurm.client import SlurmClient
+
+    client = SlurmClient(runner, environment=environment, clock=clock, timeout_s=timeout_s)
+    return SlurmBackend(project.runs, client=client, environment=environment, clock=clock)

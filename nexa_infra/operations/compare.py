@@ -13,11 +13,14 @@ MISSING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key with the value it has in each run; `-` where a run has no such key."""
+    """One key with the value it has in each run."""
 
     section: str
     key: str
     values: tuple[str, ...]
+    """As a person reads them; `-` where a run has no such key."""
+    data: tuple[Any, ...]
+    """As they were recorded; None where a run has no such key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,18 @@ class Comparison:
 
 def compare_runs(manifests: Sequence[RunManifest], outcomes: Sequence[RunOutcome | None]) -> Comparison:
     """Return what differs between runs; equal keys are left out. `outcomes` is in the order of the manifests."""
-    sections: dict[str, list[dict[str, str]]] = {
+    sections: dict[str, list[dict[str, Any]]] = {
         "config": [_flatten(manifest.config.model_dump(mode="json")) for manifest in manifests],
-        "code": [_flatten(_code(manifest)) for manifest in manifests],
+        "code": [_flatten(_code(manifest)) for manifest in manifests] if _has_several_codes(manifests) else [],
         "data": [_flatten({ref.name: f"v{ref.version} {ref.manifest_sha256[:12]}" for ref in manifest.datasets})
                  for manifest in manifests],
         "environment": [_flatten(_environment(manifest)) for manifest in manifests],
         "result": [_flatten(_result(outcome)) for outcome in outcomes],
     }  # fmt: skip
     differences = [
-        Difference(section=section, key=key, values=values)
+        Difference(section=section, key=key, values=tuple(map(_text, data)), data=data)
         for section, sides in sections.items()
-        for key, values in _differing(sides)
+        for key, data in _differing(sides)
     ]
     return Comparison(run_ids=tuple(manifest.run_id for manifest in manifests), differences=tuple(differences))
 
@@ -56,24 +59,31 @@ def flatten(value: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[str
             yield name, inner
 
 
-def _differing(sides: Sequence[dict[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _differing(sides: Sequence[dict[str, Any]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     keys = dict.fromkeys(key for side in sides for key in side)
     for key in keys:
-        values = tuple(side.get(key, MISSING) for side in sides)
-        if len(set(values)) > 1:
+        values = tuple(side.get(key) for side in sides)
+        if len(set(map(_text, values))) > 1:
             yield key, values
 
 
-def _flatten(value: Mapping[str, Any]) -> dict[str, str]:
-    return {key: _text(leaf) for key, leaf in flatten(value) if leaf is not None and leaf != {}}
+def _flatten(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: leaf for key, leaf in flatten(value) if leaf is not None and leaf != {}}
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return MISSING
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_text(item) for item in value) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _has_several_codes(manifests: Sequence[RunManifest]) -> bool:
+    # Equal files are equal code, whatever commit they were taken from.
+    return len({manifest.code.snapshot for manifest in manifests}) > 1
 
 
 def _code(manifest: RunManifest) -> dict[str, Any]:

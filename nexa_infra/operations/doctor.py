@@ -7,32 +7,21 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from nexa_contracts.errors import NexaError, TierMissing
 from nexa_contracts.site import TierPaths
-from nexa_contracts.units import format_size
+from nexa_contracts.units import format_count, format_size
+from nexa_infra.operations.check import Check
 from nexa_infra.operations.context import Context
+from nexa_infra.operations.slurm_check import check_slurm
 from nexa_infra.storage.index import open_index
 from nexa_infra.storage.tiers import check_tiers, describe_tiers
 
-Health = Literal["ok", "warn", "fail"]
 _LOW_SPACE_BYTES = 5 * 1024**3
 _LOW_PROJECT_BYTES = 100 * 1024**2
 """Records and logs are small."""
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 _EXTRAS = {"train": _STACK, "plot": ("matplotlib", "plotext")}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found, and what to do about it."""
-
-    name: str
-    health: Health
-    found: str
-    hint: str | None = None
 
 
 def examine(context: Context) -> Iterator[Check]:
@@ -45,6 +34,7 @@ def examine(context: Context) -> Iterator[Check]:
     yield _project(context)
     yield from _tiers(context)
     yield _index(context)
+    yield from check_slurm(context)
 
 
 def _program(context: Context, name: str, argv: list[str]) -> Check:
@@ -83,14 +73,16 @@ def _tiers(context: Context) -> Iterator[Check]:
     try:
         check_tiers(context.tiers)
     except NexaError as error:
-        is_new = isinstance(error, TierMissing) and context.site.tiers == TierPaths()
-        found = "not made yet; the first launch makes them" if is_new else error.message
-        yield Check("tiers", "warn" if is_new else "fail", found, error.hint or "nexa storage init")
+        if isinstance(error, TierMissing) and context.site.tiers == TierPaths():
+            yield Check("tiers", "ok", f"not made yet in {context.tiers.durable.parent}; the first launch makes them")
+        else:
+            yield Check("tiers", "fail", error.message, error.hint or "nexa storage init")
         return
     for tier in describe_tiers(context.tiers):
         low = tier.free_bytes < _LOW_SPACE_BYTES
         found = (
-            f"{tier.path}, {format_size(tier.size_bytes)} in {tier.files} files, {format_size(tier.free_bytes)} free"
+            f"{tier.path}, {format_size(tier.size_bytes)} in {format_count(tier.files, 'file')}, "
+            f"{format_size(tier.free_bytes)} free"
         )
         yield Check(f"tier {tier.name}", "warn" if low else "ok", found, "free some space" if low else None)
 
@@ -100,4 +92,4 @@ def _index(context: Context) -> Check:
         problems, count = index.problems, index.count_runs()
     if problems:
         return Check("manifests", "warn", f"{len(problems)} cannot be read: {problems[0]}", "restore them from git")
-    return Check("manifests", "ok", f"{count} runs")
+    return Check("manifests", "ok", format_count(count, "run"))

@@ -107,7 +107,8 @@ def expand_sweep(
         index = chosen[position]
         point = definition.point(index)
         run_id = ids.run_id(stamp, index=index, count=len(definition))
-        return Member(run_id=run_id, config=put(point, f"point {index}"), index=index, point=point)
+        config = put(point, f"point {index}") if point else tagged  # the job puts its point into it
+        return Member(run_id=run_id, config=config, index=index, point=point)
 
     return MadeOnDemand(len(chosen), make)
 

@@ -17,6 +17,7 @@ from nexa_contracts.job import LaunchPlan, SpecEntry
 from nexa_contracts.resources import Resources
 from nexa_contracts.run import CodeRecord, RunConfig, RunManifest
 from nexa_contracts.sweep import SweepConfig
+from nexa_contracts.units import parse_duration_s
 from nexa_infra.launchers.launcher import Launcher
 from nexa_infra.launchers.registry import select_launcher
 from nexa_infra.operations.context import Context
@@ -46,6 +47,10 @@ class Asked:
     max_parallel: int | None = None
     sweep: SweepConfig | None = None
     """The sweep file, when this launch records it."""
+    has_study: bool = False
+    """Whether the runs are trials of a study."""
+    folder: Path | None = None
+    """Where its files stand; None: `runs/<submission>`, of which nothing exists yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +97,7 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, survey: Survey,
         PolicyRefused: a policy says no.
         MissingExtra: the training stack is not installed on this machine.
     """
-    if backend.name == "local":
-        _require_stack(trains=survey.trains)
+    _require_extras(trains_here=survey.trains and backend.name == "local", has_study=asked.has_study)
     datasets = resolve_datasets(context, survey.datasets, write=write)
     members = asked.members
     asked = replace(asked, members=MadeOnDemand(len(members), lambda position: _pin(members[position], datasets)))
@@ -108,6 +112,8 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, survey: Survey,
         resources=first.resources,
         launcher=choose_launcher(first).name,
         max_parallel=asked.max_parallel,
+        folder=asked.folder,
+        indices=survey.indices,
     )
     plan = backend.plan(request, context.site)
     plan = plan.model_copy(update={"job_count": len(members), "left_out": len(members) - shown})
@@ -173,16 +179,18 @@ def _datasets_of(member: Member, found: Iterable[DatasetRef]) -> tuple[DatasetRe
 def _command(member: Member) -> tuple[str, ...]:
     config = member.config
     work = config.command or (sys.executable, "-m", TRAIN_MODULE)
-    return choose_launcher(config).wrap(work, config.resources, run_id=member.run_id)
+    launcher = choose_launcher(config)
+    return launcher.wrap(work, config.resources, run_id=member.run_id, max_restarts=config.max_rank_restarts)
 
 
 def choose_launcher(config: RunConfig) -> Launcher:
-    """Return how a run's processes start: torchrun for training on several GPUs, else one process as it is.
+    """Return how a run's processes start: as its config says, else torchrun for training in several processes.
 
-    A command of one's own starts its own processes.
+    A command of one's own starts its own processes, and only on several nodes those that it cannot reach are ours.
     """
-    several = config.command is None and config.resources.world_size > 1
-    return select_launcher("torchrun" if several else "python")
+    resources = config.resources
+    several = resources.world_size if config.command is None else resources.nodes
+    return select_launcher(config.launcher or ("torchrun" if several > 1 else "python"))
 
 
 class _Entries(Mapping[int, SpecEntry]):
@@ -227,6 +235,7 @@ def _entry_maker(context: Context, asked: Asked, now: CodeRecord) -> Callable[[i
             point=member.point,
             run_dir=str(project.run(member.run_id)),
             manifests_dir=str(project.manifests),
+            study=str(tiers.study(asked.sweep_id)) if asked.sweep_id is not None and asked.has_study else None,
             cwd=str(code),
             command=_command(member),
             environment=environment,
@@ -236,6 +245,9 @@ def _entry_maker(context: Context, asked: Asked, now: CodeRecord) -> Callable[[i
             shared=str(tiers.shared),
             walltime_s=config.resources.walltime_s,
             max_retries=config.max_retries,
+            max_preemptions=config.max_preemptions,
+            max_time_outs=config.max_time_outs,
+            stall_s=None if config.stall_timeout is None else parse_duration_s(config.stall_timeout),
             resources=config.resources,
         )
 
@@ -249,7 +261,9 @@ def _search_path(code: Path, inherited: str | None) -> str:
     return str(code) if not inherited else f"{code}:{inherited}"
 
 
-def _require_stack(*, trains: bool) -> None:
+def _require_extras(*, trains_here: bool, has_study: bool) -> None:
     # find_spec on a top-level name imports nothing.
-    if trains and importlib.util.find_spec("torch") is None:
+    if trains_here and importlib.util.find_spec("torch") is None:
         raise MissingExtra("train", package="torch", needed_for="training on this machine")
+    if has_study and importlib.util.find_spec("optuna") is None:
+        raise MissingExtra("search", package="optuna", needed_for="a tpe search or a pruner")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from nexa_contracts.errors import ConfigError, StorageError
 from nexa_infra.monitoring.costs import cost_of_run
 from nexa_infra.operations.context import Context
+from nexa_infra.operations.studies import tell_studies
 from nexa_infra.operations.unsubmitted import settle_unsubmitted
 from nexa_infra.storage.index import open_index
 from nexa_infra.storage.manifests import find_outcome, mirror_manifests, read_run_manifest, record_cost
@@ -64,6 +65,7 @@ def _settle_unsubmitted(context: Context, run_ids: Sequence[str]) -> tuple[str, 
 
 
 def _mirror(context: Context, settled: Sequence[str], costed: Sequence[str]) -> int:
+    tell_studies(context, settled)
     lacking = [*settled, *_without_copy(context, costed)]
     if lacking:
         mirror_manifests(context.project, context.require_tiers(), lacking)

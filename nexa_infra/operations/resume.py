@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from nexa_contracts.errors import ConfigError, StorageError
-from nexa_contracts.run import ResumeRef, RunConfig, RunOutcome
+from nexa_contracts.run import ResumeRef, RunConfig, RunManifest, RunOutcome
 from nexa_contracts.states import JobState
 from nexa_contracts.sweep import SweepManifest
 from nexa_infra.operations.compare import flatten
@@ -18,6 +19,7 @@ from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.status import LiveStates
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.sweep import SweepDefinition
+from nexa_infra.storage.atomic import storage_errors
 from nexa_infra.storage.checkpoints import Checkpoint, list_checkpoints
 from nexa_infra.storage.layout import SEAL_NAME
 from nexa_infra.storage.manifests import find_outcome, read_run_manifest
@@ -73,25 +75,31 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
 
 @contextmanager
 def hold_sweep(context: Context, sweep_id: str) -> Iterator[None]:
-    """Keep everyone else from submitting what a sweep lacks.
+    """Keep everyone else from submitting what a sweep lacks, while it is launched or resumed.
 
     Raises:
         StorageError: another process does so, and does not come to its end; or its folder cannot be written.
     """
-    with FileLock(context.project.run(sweep_id) / _LOCK_NAME) as lock:
+    path = context.project.run(sweep_id) / _LOCK_NAME
+    with FileLock(path) as lock:
         if not lock.acquire(wait_s=_LOCK_WAIT_S, clock=context.clock):
-            raise StorageError(f"{sweep_id}: another process has been resuming it for {_LOCK_WAIT_S:g} s")
+            raise StorageError(
+                f"{sweep_id}: its launch goes on ({lock.read_note() or 'in another process'})",
+                hint=f"wait for it or end it, and then: nexa sweep --resume {sweep_id}",
+            )
+        with storage_errors(path, "writing"):
+            lock.write_note(f"pid {os.getpid()} on {os.uname().nodename}")
         yield
 
 
 def find_unfinished(
-    context: Context, sweep: SweepManifest, definition: SweepDefinition, *, live: LiveStates, stamp: str
+    context: Context, sweep: SweepManifest, definition: SweepDefinition, *, live: LiveStates, stamp: str, backend: str
 ) -> list[Member]:
     """Return the members to submit again: those without a run, never submitted, or ended without success.
 
-    A run that was planned and never reached the backend is submitted under its own id; one that failed gets a new
-    run, linked to the old one when that left checkpoints worth going on from. What runs or waits is left alone, and
-    so is what the backend cannot tell about while it may still hold it.
+    A run that was planned for this backend and never reached it is submitted under its own id; one that failed gets a
+    new run, linked to the old one when that left checkpoints worth going on from. What runs or waits is left alone, and
+    so is what its backend cannot tell about while it may still hold it.
     """
     newest = newest_members(context.project, sweep.sweep_id)
     ended = {index: find_outcome(context.project, run_id) for index, run_id in newest.items()}
@@ -103,16 +111,21 @@ def find_unfinished(
         if run_id is None or (outcome is not None and outcome.state is not JobState.SUCCEEDED):
             again.append(index)
         elif outcome is None and run_id not in held:
-            planned.append(_planned(context, run_id))
+            manifest = read_run_manifest(context.project, run_id)
+            if manifest.backend == backend:
+                planned.append(_planned(manifest))
+            else:
+                again.append(index)  # its manifest says for ever where it was to run
     fresh = expand_sweep(definition, sweep.base_config, stamp=stamp, tags=sweep.config.tags, indices=again)
+    if sweep.config.is_adaptive:  # what another point has learnt is no start for a new one
+        return sorted([*planned, *fresh], key=lambda member: member.index or 0)
     linked = [_link(context, member, newest, ended) for member in fresh]
     return sorted([*planned, *linked], key=lambda member: member.index or 0)
 
 
-def _planned(context: Context, run_id: str) -> Member:
-    manifest = read_run_manifest(context.project, run_id)
+def _planned(manifest: RunManifest) -> Member:
     return Member(
-        run_id=run_id,
+        run_id=manifest.run_id,
         config=manifest.config,
         index=manifest.index,
         point=manifest.point,

@@ -85,7 +85,7 @@ def read_code(root: Path, *, runner: CommandRunner, without: Sequence[Path] = ()
     return CodeState(root=root, record=record, files=tuple(files))
 
 
-def write_snapshot(state: CodeState, project: Project, tiers: Tiers) -> Path:
+def write_snapshot(state: CodeState, project: Project, tiers: Tiers, *, taken_for: str | None = None) -> Path:
     """Write a snapshot to durable and unpack it beside the runs; return the unpacked folder.
 
     Safe to repeat, and from several processes at once: the first complete copy wins.
@@ -97,6 +97,8 @@ def write_snapshot(state: CodeState, project: Project, tiers: Tiers) -> Path:
     if not archive.exists():
         body = _pack(state)
         if not archive.exists():
+            record = state.record.model_copy(update={"taken_for": taken_for})
+            create_file_once(tiers.snapshot_record(state.record.snapshot), record.model_dump_json(indent=2).encode())
             create_file_once(archive, body)
     return unpack_snapshot(state.record.snapshot, project, tiers)
 
@@ -132,7 +134,9 @@ def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
 
 
 def describe_snapshot(digest: str, tiers: Tiers, *, like: CodeRecord) -> CodeRecord:
-    """Return the record of a snapshot on durable; `like` when it is that one, else its commit is not known.
+    """Return the record of a snapshot on durable: `like` when it is that one, else as it was when it was taken.
+
+    Where no record of that is left, its commit is not known.
 
     Raises:
         EvidenceMissing: durable does not hold it, or it is damaged.
@@ -141,7 +145,16 @@ def describe_snapshot(digest: str, tiers: Tiers, *, like: CodeRecord) -> CodeRec
         return like
     with _open_archive(tiers.snapshot(digest), digest) as tar:
         sizes = [info.size for info in tar.getmembers()]
-    return CodeRecord(snapshot=digest, snapshot_files=len(sizes), snapshot_bytes=sum(sizes))
+    return _find_record(digest, tiers) or CodeRecord(
+        snapshot=digest, snapshot_files=len(sizes), snapshot_bytes=sum(sizes)
+    )
+
+
+def _find_record(digest: str, tiers: Tiers) -> CodeRecord | None:
+    try:
+        return CodeRecord.model_validate_json(tiers.snapshot_record(digest).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def create_file_once(path: Path, body: bytes) -> None:

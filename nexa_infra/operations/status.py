@@ -10,11 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nexa_contracts.errors import StorageUnavailable
+from nexa_contracts.errors import ExternalError, StorageUnavailable
 from nexa_contracts.states import JobState
 from nexa_infra.operations.progress import Progress, read_object, read_progress
 from nexa_infra.storage.layout import Project
+from nexa_infra.storage.metrics import read_number, read_whole
+from nexa_infra.storage.recorded import find_ended
+from nexa_infra.storage.run_rows import RunRow
 
+PRUNED = "PRUNED"
+"""Shown instead of SUCCEEDED."""
+MANY_RUNS = 500
+"""A sweep of more is shown from the index, which holds what has ended."""
+_SHOWN_FAILURES = 100
+"""Of more of a large sweep the lines that show them are left to `nexa show`."""
 LiveStates = Callable[[Sequence[str]], Mapping[str, "LiveState"]]
 """Answers for many run ids at once; a run the backend does not know is left out."""
 
@@ -49,6 +58,12 @@ class RunView:
     failure: str | None = None
     evidence: tuple[str, ...] = ()
     reason: str | None = None
+    pruned_at_step: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The state, or PRUNED for a run that its sweep's pruner ended."""
+        return str(self.state) if self.pruned_at_step is None else PRUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +77,8 @@ class SubmissionView:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of runs by state, most first."""
-        return dict(Counter(str(run.state) for run in self.runs).most_common())
+        """Number of runs by state, those that were pruned on their own, most first."""
+        return dict(Counter(run.label for run in self.runs).most_common())
 
     @property
     def is_final(self) -> bool:
@@ -84,13 +99,24 @@ class SubmissionView:
 class Watcher:
     """Looks at the same runs again and again; what has ended is read once."""
 
-    def __init__(self, project: Project, submission: str, run_ids: Sequence[str], live: LiveStates) -> None:
+    def __init__(
+        self,
+        project: Project,
+        submission: str,
+        run_ids: Sequence[str],
+        live: LiveStates,
+        *,
+        rows: Sequence[RunRow] = (),
+    ) -> None:
+        """`rows` are the runs as the index has them: of a large sweep their files are then not read one by one."""
         self._project = project
         self._submission = submission
         self._run_ids = tuple(run_ids)
         self._live = live
+        self._rows = {row.run_id: row for row in rows} if len(rows) > MANY_RUNS else {}
         self._ended: dict[str, RunView] = {}
         self._manifests: dict[str, dict[str, Any]] = {}
+        self._failures = 0
 
     def look(self) -> SubmissionView:
         """Return the view of now; while the backend cannot be asked, what has not ended is UNKNOWN with the reason.
@@ -98,9 +124,13 @@ class Watcher:
         Raises:
             StorageError: what the backend keeps is damaged.
         """
+        for row in self._rows.values():
+            if row.ended_json is not None and row.run_id not in self._ended:
+                self._ended[row.run_id] = self._view_ended(row)
         waiting = [run_id for run_id in self._run_ids if run_id not in self._ended]
         # Who has an outcome needs no backend: it is told also where the queue is lost.
-        waiting = [run_id for run_id in waiting if not self._project.outcome(run_id).exists()]
+        ended = find_ended(self._project, waiting)
+        waiting = [run_id for run_id in waiting if run_id not in ended]
         live, trouble = self._ask(waiting)
         views = [self._ended.get(run_id) or self._view(run_id, live.get(run_id)) for run_id in self._run_ids]
         self._ended.update({view.run_id: view for view in views if view.state.is_final})
@@ -109,16 +139,56 @@ class Watcher:
     def _ask(self, run_ids: Sequence[str]) -> tuple[Mapping[str, LiveState], str | None]:
         try:
             return self._live(run_ids) if run_ids else {}, None
-        except StorageUnavailable as error:
+        except (StorageUnavailable, ExternalError) as error:
             # It passes; what the runs' own files say is shown meanwhile.
             unknown = LiveState(JobState.UNKNOWN, reason="the backend cannot be asked now")
             return dict.fromkeys(run_ids, unknown), str(error)
 
+    def _view_ended(self, row: RunRow) -> RunView:
+        self._failures += row.failure is not None
+        is_shown = row.failure is not None and self._failures <= _SHOWN_FAILURES
+        outcome = read_object(self._project.outcome(row.run_id)) if is_shown else {}
+        cost = row.total_usd
+        if not row.is_costed:
+            cost = cost_so_far(read_object(self._project.manifest(row.run_id)), row.seconds or 0.0)
+        return RunView(
+            run_id=row.run_id,
+            name=row.name,
+            state=JobState(row.state or JobState.UNKNOWN),
+            index=row.member,
+            point=row.point,
+            attempt=row.attempts,
+            seconds=row.seconds,
+            cost=cost,
+            progress=Progress(step=row.steps, tokens=row.tokens),
+            metrics=row.metrics,
+            failure=row.failure,
+            pruned_at_step=row.pruned_at_step,
+            evidence=tuple((outcome.get("failure") or {}).get("evidence") or ()),
+        )
+
     def _view(self, run_id: str, live: LiveState | None) -> RunView:
+        row = self._rows.get(run_id)
+        if row is not None and live is not None and live.state is JobState.PENDING and live.attempt is None:
+            # Nothing of it is on disk yet.
+            return RunView(
+                run_id=run_id,
+                name=row.name,
+                state=live.state,
+                index=row.member,
+                point=row.point,
+                seconds=0.0,
+                cost=None if row.estimate_usd is None else 0.0,
+                reason=live.reason,
+            )
         manifest = self._manifests.get(run_id)
         if manifest is None:
             manifest = self._manifests[run_id] = read_object(self._project.manifest(run_id))
         outcome = read_object(self._project.outcome(run_id))
+        if manifest.get("sweep_id") and not manifest.get("point"):
+            # A study chose its point when it started; the manifest is older.
+            point = read_object(self._project.run_dir(run_id).point).get("point")
+            manifest = {**manifest, "point": outcome.get("point") or point}
         return render_view(
             run_id,
             manifest,
@@ -133,7 +203,7 @@ class Watcher:
         if not folder.is_dir():
             return 0.0
         records = (read_object(path) for path in folder.glob("*.json") if path.stem.isdecimal())
-        return sum(float(record.get("seconds", 0.0)) for record in records)
+        return sum(read_number(record.get("seconds")) or 0.0 for record in records)
 
 
 def render_view(
@@ -150,6 +220,9 @@ def render_view(
     damage = _find_damage(outcome) if outcome else None
     if damage is not None:
         outcome = {}
+    odd = _find_manifest_damage(manifest)
+    if odd is not None:
+        manifest = {"name": manifest.get("name", "")}
     if outcome:
         state, seconds, attempt = JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
     elif live is not None:
@@ -174,19 +247,31 @@ def render_view(
         metrics=outcome.get("metrics") or {},
         failure=f"{failure['kind']}: {failure['message']}" if failure else None,
         evidence=tuple(failure.get("evidence") or ()),
-        reason=reason,
+        reason="; ".join(text for text in (reason, odd) if text) or None,
+        pruned_at_step=read_whole(outcome.get("pruned_at_step")),
     )
 
 
 def _find_damage(outcome: Mapping[str, Any]) -> str | None:
     try:
-        JobState(outcome["state"]), float(outcome["seconds"]), int(outcome["attempts"])
+        state = JobState(outcome["state"])
+        float(outcome["seconds"]), int(outcome["attempts"]), (outcome.get("metrics") or {}).items()
         failure = outcome.get("failure")
         if failure:
-            failure["kind"], failure["message"]
-    except (LookupError, ValueError, TypeError) as error:
+            failure["kind"], failure["message"], tuple(failure.get("evidence") or ())
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         return f"its outcome is damaged: {error}"
-    return None
+    return None if state.is_final else f"its outcome is damaged: {state} is no end"
+
+
+def _find_manifest_damage(manifest: Mapping[str, Any]) -> str | None:
+    try:
+        cost_so_far(manifest, 0.0)
+        (manifest.get("point") or {}).items()
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        return f"its manifest is damaged: {error}"
+    is_whole = isinstance(manifest.get("index"), int | None)
+    return None if is_whole else "its manifest is damaged: index: found no whole number"
 
 
 def cost_so_far(manifest: Mapping[str, Any], seconds: float) -> float | None:

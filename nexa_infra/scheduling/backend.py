@@ -33,6 +33,10 @@ class LaunchRequest:
     launcher: str = "python"
     max_parallel: int | None = None
     """At most so many runs at a time, of all submissions with this name: those of a sweep and its resumptions."""
+    folder: Path | None = None
+    """Where the plan's files will stand; None: `runs/<submission>`."""
+    indices: Sequence[int] = ()
+    """Of all its runs, where `entries` has the first ones only, to be shown."""
 
 
 class Backend(Protocol):
@@ -108,8 +112,9 @@ def render_spec(request: LaunchRequest) -> str:
     lines: list[str] = []
     for index in sorted(request.entries):
         fields = request.entries[index].model_dump(mode="json")
-        common = common or fields
-        own = {name: value for name, value in fields.items() if value != common[name]}
+        # A point is never common: 1, 1.0 and true are equal, and not the same.
+        common = common or {name: value for name, value in fields.items() if name != "point"}
+        own = {name: value for name, value in fields.items() if name not in common or value != common[name]}
         lines.append(f'    "{index}": {json.dumps(own, ensure_ascii=False)}')
     head = JobSpec(submission=request.submission, common=common, entries={}).to_json().removesuffix("{}\n}\n")
     return "".join([head, "{\n", ",\n".join(lines), "\n  }\n}\n"])

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import NexaError, StorageError
@@ -16,7 +17,7 @@ from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.process_tree import end_tree, is_alive, send_signal
 from nexa_infra.scheduling.queued_job import Job
 from nexa_infra.scheduling.records import Failure
-from nexa_infra.scheduling.settling import Settler
+from nexa_infra.scheduling.settling import UNDIGESTED, Settler
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +71,14 @@ class Canceller:
         except NexaError as error:
             logger.warning("spec cannot be read path=%s reason=%s", spec, error)
         try:
-            self._queue.update_jobs(
-                {
-                    job.job_id: self._settler.end_unstarted(
-                        job, JobState.CANCELLED, _CANCELLED, entry=entries.get(job.idx)
-                    )
-                    for job in jobs
-                }
-            )
-        except StorageError as error:
-            if error.message != self._said:  # asked again at every look
+            self._queue.update_jobs({job.job_id: self._end(job, entries.get(job.idx)) for job in jobs})
+        except (StorageError, OSError) as error:
+            if str(error) != self._said:  # asked again at every look
                 logger.warning("runs cannot be settled yet count=%d reason=%s", len(jobs), error)
-            self._said = error.message
+            self._said = str(error)
+
+    def _end(self, job: Job, entry: Entry | None) -> dict[str, Any]:
+        try:
+            return self._settler.end_unstarted(job, JobState.CANCELLED, _CANCELLED, entry=entry)
+        except UNDIGESTED as error:
+            return self._settler.let_go(job, error)

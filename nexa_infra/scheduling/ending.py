@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nexa_contracts.exit_codes import WorkExit
+from nexa_contracts.exit_codes import NEVER_RETRIED, WorkExit
 from nexa_contracts.states import JobState
 from nexa_contracts.units import format_duration
 from nexa_infra.process import signal_name
@@ -22,6 +22,8 @@ from nexa_infra.scheduling.records import Failure
 
 _SHELL_SIGNALS = 128
 """A shell reports a program that signal N ended as status 128 + N."""
+_SPEAKING = NEVER_RETRIED | {WorkExit.DONE, WorkExit.SAVED_AND_LEFT}
+"""Statuses that say what they mean, whatever the program was told meanwhile."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP})
 
 
@@ -31,7 +33,11 @@ class Leave(StrEnum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     ASKED = "asked"
-    """By a signal from outside: the machine shuts down, the scheduler wants the node."""
+    """By a signal from outside, of which nobody knows more: perhaps the machine shuts down."""
+    PREEMPTED = "preempted"
+    """The scheduler takes the place back, and lets the job start again."""
+    PRUNED = "pruned"
+    """It falls behind the other trials of its sweep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,16 @@ class Ending:
     """Why its result file could not be read."""
     disk: str | None = None
     """What was wrong with a disk that it writes to, when it ended."""
+    stall: Failure | None = None
+    """That it was ended because it made no step any more."""
+    has_finished: bool = False
+    """Its own result says that its work was done."""
     secrets: Collection[str] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its work is done, whatever it was told meanwhile."""
+        return self.returncode == WorkExit.DONE and self.has_finished
 
     @property
     def signal_number(self) -> int | None:
@@ -67,8 +82,16 @@ def judge_ending(ending: Ending) -> tuple[JobState, Failure | None]:
     """Return the state of an attempt, and why it ended badly if it did."""
     if ending.leave is Leave.CANCELLED:
         return JobState.CANCELLED, Failure("cancelled", "cancelled on request")
+    if ending.is_finished or ending.leave is Leave.PRUNED:
+        return JobState.SUCCEEDED, None  # it was done before it had to leave, or nobody wants more of it
+    if ending.stall is not None:
+        return JobState.FAILED, ending.stall
     if ending.leave is Leave.TIMED_OUT:
         return JobState.TIMED_OUT, _explain(ending, "timed_out", _describe_time_out(ending))
+    if ending.leave is Leave.PREEMPTED and ending.returncode not in _SPEAKING:
+        # A program that does not know the signal, or was killed while it saved, has not crashed.
+        said = f"its place was taken, and it {_describe_leaving(ending)}"
+        return JobState.PREEMPTED, _explain(ending, "preempted", said)
     return _judge_status(ending)
 
 
@@ -91,7 +114,7 @@ def _explain_failure(ending: Ending) -> Failure:
         case WorkExit.DIVERGED:
             return _explain(ending, "diverged", said or "the loss diverged (status 65)")
         case WorkExit.BAD_REQUEST | WorkExit.BAD_CONFIG:
-            return _explain(ending, "bad_request", said or f"the request is wrong (status {ending.returncode})")
+            return _explain(ending, "bad_request", said or _describe_refusal(ending))
     number = ending.signal_number
     if number is None:
         return _explain_status(ending, said)
@@ -100,6 +123,13 @@ def _explain_failure(ending: Ending) -> Failure:
     if ending.leave is Leave.ASKED:
         return _explain(ending, "killed", f"asked to leave from outside, and ended by {signal_name(number)}")
     return _explain(ending, "killed", f"ended by {signal_name(number)}, which came from outside the job")
+
+
+def _describe_refusal(ending: Ending) -> str:
+    # Programs that refuse their arguments say why in their last line, and end with one of these two statuses.
+    last = next(iter(ending.lines[-1:]), "")
+    why = hide_secrets(last.strip(), ending.secrets) or "the request is wrong"
+    return f"{why} (status {ending.returncode})"
 
 
 def _explain_status(ending: Ending, said: str | None) -> Failure:
@@ -119,6 +149,11 @@ def _find_memory_evidence(ending: Ending) -> str | None:
     if ending.signal_number == signal.SIGKILL and ending.oom_kills:
         return f"ended by SIGKILL while the kernel counted {ending.oom_kills} out-of-memory kills in this control group"
     return None
+
+
+def _describe_leaving(ending: Ending) -> str:
+    number = ending.signal_number
+    return f"ended with status {ending.returncode}" if number is None else f"was ended by {signal_name(number)}"
 
 
 def _describe_time_out(ending: Ending) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nexa_contracts import env
 from nexa_contracts.errors import ConfigError, NotFound
-from nexa_infra.storage.layout import Project, RunDir
+from nexa_infra.storage.layout import Project
+from nexa_infra.storage.run_dir import RunDir
 
 INHERITED = frozenset(
     {
@@ -41,8 +43,15 @@ class Entry:
     shared: Path
     walltime_s: float
     max_retries: int
+    max_preemptions: int
+    max_time_outs: int
+    stall_s: float | None
     grace_s: float
     cpus: int
+    study: Path | None = None
+    """Journal of the study of which the run is a trial."""
+    point: dict[str, Any] = field(default_factory=dict)
+    """What was known at launch of the run's point."""
 
     @property
     def outcome(self) -> Path:
@@ -52,8 +61,12 @@ class Entry:
 
 def locate_outcome(manifests_dir: Path, run_id: str) -> Path:
     """Return the file of a run's outcome in a manifests folder."""
-    # The folder is `<root>/runs/manifests`; the layout spells the name of the file in it.
-    return manifests_dir / Project(manifests_dir.parent.parent).outcome(run_id).name
+    return manifests_dir / locate_project(manifests_dir).outcome(run_id).name
+
+
+def locate_project(manifests_dir: Path) -> Project:
+    """Return the project of a manifests folder, which is `<root>/runs/manifests`."""
+    return Project(manifests_dir.parent.parent)
 
 
 def read_entry(spec: Path, index: int) -> Entry:
@@ -73,17 +86,21 @@ def read_entries(spec: Path, indices: Collection[int]) -> dict[int, Entry]:
         NotFound: no such file, or no such index in it.
         ConfigError: the file is not a spec.
     """
-    try:
-        found = json.loads(spec.read_bytes())
-        common, entries = found.get("common", {}), found["entries"]
-        missing = [index for index in indices if str(index) not in entries]
-        if not missing:
-            return {index: _build({**common, **entries[str(index)]}, index) for index in indices}
-    except FileNotFoundError as error:
-        raise NotFound(f"{spec}: no such file", hint="the folder of the run was moved or removed") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{spec}: not a job spec: {type(error).__name__}: {error}") from error
-    raise NotFound(f"{spec}: no entry {missing[0]}; found {_show_range(entries)}")
+    found = _read(spec, indices)
+    missing = [index for index in indices if index not in found.entries]
+    if missing:
+        raise NotFound(f"{spec}: no entry {missing[0]}; found {found.listed}")
+    return found.entries
+
+
+def find_entries(spec: Path, indices: Collection[int]) -> list[Entry]:
+    """Return the entries of a spec file that stand under one of these array indices, in rising order.
+
+    Raises:
+        NotFound: no such file.
+        ConfigError: the file is not a spec.
+    """
+    return [entry for _, entry in sorted(_read(spec, indices).entries.items())]
 
 
 def inherit_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -113,25 +130,97 @@ def build_environment(entry: Entry, *, attempt: int, ours: Mapping[str, str]) ->
     return built
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    entries: dict[int, Entry]
+    listed: str
+    """What there is besides, for people."""
+
+
+def _read(spec: Path, indices: Collection[int]) -> _Found:
+    try:
+        found = json.loads(spec.read_bytes())
+        common, entries = found.get("common", {}), found["entries"]
+        built = {i: _build({**common, **entries[str(i)]}, i) for i in indices if str(i) in entries}
+        return _Found(built, "" if len(built) == len(indices) else _show_range(entries))
+    except FileNotFoundError as error:
+        raise NotFound(f"{spec}: no such file", hint="the folder of the run was moved or removed") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{spec}: not a job spec: {type(error).__name__}: {error}") from error
+
+
 def _build(data: dict[str, Any], index: int) -> Entry:
+    # Defaults and bounds are those of `SpecEntry`, whose reader costs pydantic; a test holds the two together.
+    stall_s = None if data.get("stall_s") is None else _number(data, "stall_s", above=0)
     return Entry(
         index=index,
-        run_id=data["run_id"],
-        sweep_id=data.get("sweep_id"),
-        run_dir=RunDir(Path(data["run_dir"])),
-        manifests_dir=Path(data["manifests_dir"]),
-        cwd=Path(data["cwd"]),
-        command=tuple(data["command"]),
-        environment=dict(data.get("environment", {})),
-        secrets=tuple(data.get("secrets", ())),
-        scratch=Path(data["scratch"]),
-        durable=Path(data["durable"]),
-        shared=Path(data["shared"]),
-        walltime_s=float(data["walltime_s"]),
-        max_retries=int(data["max_retries"]),
-        grace_s=float(data.get("grace_s", 30.0)),
-        cpus=int(data["resources"]["cpus"]),
+        run_id=_text(data, "run_id"),
+        sweep_id=None if data.get("sweep_id") is None else _text(data, "sweep_id"),
+        run_dir=RunDir(Path(_text(data, "run_dir"))),
+        manifests_dir=Path(_text(data, "manifests_dir")),
+        cwd=Path(_text(data, "cwd")),
+        command=_texts(data["command"], "command"),
+        environment=_environment(data.get("environment", {})),
+        secrets=_texts(data.get("secrets", []), "secrets"),
+        scratch=Path(_text(data, "scratch")),
+        durable=Path(_text(data, "durable")),
+        shared=Path(_text(data, "shared")),
+        walltime_s=_number(data, "walltime_s", above=0),
+        max_retries=_count(data, "max_retries"),
+        max_preemptions=_count(data, "max_preemptions", default=100),
+        max_time_outs=_count(data, "max_time_outs", default=0),
+        stall_s=stall_s,
+        grace_s=_number(data, "grace_s", default=30.0),
+        cpus=_count(data["resources"], "cpus", default=1, least=1),
+        study=None if data.get("study") is None else Path(_text(data, "study")),
+        point=_point(data.get("point", {})),
     )
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    found = data[name]
+    if not isinstance(found, str):
+        raise _refuse(name, found, "a text")
+    return found
+
+
+def _texts(found: object, name: str) -> tuple[str, ...]:
+    # A text is a sequence of texts too: "echo" would become four words.
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise _refuse(name, found, "a list of texts")
+    return tuple(found)
+
+
+def _environment(found: object) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise _refuse("environment", found, "texts by their names")
+    return found
+
+
+def _point(found: object) -> dict[str, Any]:
+    if not isinstance(found, dict) or not all(isinstance(value, bool | int | float | str) for value in found.values()):
+        raise _refuse("point", found, "values by their keys")
+    return found
+
+
+def _number(data: Mapping[str, Any], name: str, *, default: float | None = None, above: float | None = None) -> float:
+    found = data[name] if default is None else data.get(name, default)
+    is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
+    if not is_number or found < 0 or (above is not None and found <= above):
+        raise _refuse(name, found, "a number of at least 0" if above is None else f"a number above {above:g}")
+    return float(found)
+
+
+def _count(data: Mapping[str, Any], name: str, *, default: int | None = None, least: int = 0) -> int:
+    found = data[name] if default is None else data.get(name, default)
+    if not isinstance(found, int) or isinstance(found, bool) or found < least:
+        raise _refuse(name, found, f"a whole number of at least {least}")
+    return found
+
+
+def _refuse(name: str, found: object, allowed: str) -> TypeError:
+    shown = repr(found) if isinstance(found, int | float) else type(found).__name__  # a text could hold a credential
+    return TypeError(f"{name}: found {shown}; allowed: {allowed}")
 
 
 def _show_range(entries: Mapping[str, Any]) -> str:

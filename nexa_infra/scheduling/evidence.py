@@ -53,6 +53,11 @@ def find_error_line(lines: Sequence[str], secrets: Collection[str] = ()) -> str 
     return None
 
 
+def names_exception(text: str) -> bool:
+    """Whether a message is an exception's, and not only a status or a signal."""
+    return _ERROR_LINE.fullmatch(text) is not None
+
+
 def find_out_of_memory(lines: Sequence[str]) -> str | None:
     """Return the line in which the program itself says that memory ran out; None when it does not.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,39 +13,42 @@ from typing import Any, BinaryIO
 from nexa_contracts import env
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import CommandMissing, StorageError
+from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.states import JobState
-from nexa_infra.process import Child, SystemRunner
+from nexa_infra.process import SystemRunner
+from nexa_infra.scheduling.adaptive.pruning import TrialWatch
 from nexa_infra.scheduling.ending import Ending, Leave, judge_ending
 from nexa_infra.scheduling.entry import Entry, build_environment
 from nexa_infra.scheduling.evidence import find_unwritable, read_oom_kills, read_tail
+from nexa_infra.scheduling.listening import Listener
 from nexa_infra.scheduling.logs import scratch_log
-from nexa_infra.scheduling.process_tree import become_subreaper, end_tree, reap_adopted
+from nexa_infra.scheduling.process_tree import become_subreaper, end_tree
 from nexa_infra.scheduling.records import Attempt, Failure, find_result
-from nexa_infra.scheduling.signals import SignalQueue
+from nexa_infra.scheduling.stacks import StackReader
+from nexa_infra.scheduling.stalls import StallWatch, StepReader
+from nexa_infra.scheduling.torchrun import count_restarts
+from nexa_infra.scheduling.watching import LEFTOVER_GRACE_S, Limits, Watch, Watched
 from nexa_infra.storage.atomic import make_folder, storage_errors
 
-_LEFTOVER_GRACE_S = 5.0
-"""For what the program left running when it ended."""
 _NEVER_STARTED = 127
 """As a shell reports a program that is not there."""
-WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
-_ASKING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One attempt of one run on this machine.
-
-    SIGINT means that a person cancelled the run, SIGTERM that something else wants it to leave; SIGUSR1 and SIGUSR2
-    are passed on to the program and mean what it likes.
-    """
+    """One attempt of one run on this machine."""
 
     entry: Entry
     attempt: int
     environment: Mapping[str, str]
     """Of the job entry."""
     clock: Clock
+    longest_s: float | None = None
+    """What is left of the job around it; None: the walltime of the run is all that counts."""
+    note_leaving: Callable[[Leave], None] | None = None
+    """Called as soon as the program is told to leave: the machine may be gone before the attempt is recorded."""
+    trial: TrialWatch | None = None
+    """The trial of a study that the run is."""
 
     @property
     def log(self) -> Path:
@@ -73,11 +76,12 @@ class Execution:
         """Return the record of an attempt that came to nothing before its program started."""
         return self._record(self._start(), JobState.FAILED, failure)
 
-    def run(self, signals: SignalQueue, log: BinaryIO) -> Attempt:
+    def run(self, listener: Listener, log: BinaryIO) -> Attempt:
         """Run the program to its end, and everything it started with it; return how it went."""
         started = self._start()
         token = self.environment.get(env.JOB_TOKEN) or os.urandom(16).hex()
         told = build_environment(self.entry, attempt=self.attempt, ours={**self.environment, env.JOB_TOKEN: token})
+        steps = StepReader(self.entry.run_dir, self.attempt)
         kills = read_oom_kills()
         become_subreaper()
         try:
@@ -87,23 +91,51 @@ class Execution:
         except CommandMissing as error:
             failure = Failure("bad_request", error.message)
             return replace(self._record(started, JobState.FAILED, failure), exit_code=_NEVER_STARTED)
-        returncode, leave = self._watch(child, token, signals)
-        end_tree(token, clock=self.clock, grace_s=_LEFTOVER_GRACE_S, root=os.getpid())
-        now_kills = read_oom_kills()
+        with self.trial or nullcontext():
+            watched = self._watch(token, steps).run(child, listener)
+        end_tree(token, clock=self.clock, grace_s=LEFTOVER_GRACE_S, root=os.getpid())
+        oom_kills = _count_since(kills)
+        return self._judge(started, watched, read_tail(log), steps, oom_kills)
+
+    def _watch(self, token: str, steps: StepReader) -> Watch:
+        walltime_s = self.entry.walltime_s
+        return Watch(
+            token=token,
+            limits=Limits(
+                walltime_s=walltime_s if self.longest_s is None else min(walltime_s, self.longest_s),
+                grace_s=self.entry.grace_s,
+                stall_s=self.entry.stall_s,
+            ),
+            stall=StallWatch(steps, stall_s=self.entry.stall_s, clock=self.clock),
+            stacks=StackReader(SystemRunner(), self.environment, self.clock),
+            log=self.log,
+            secrets=self.secrets,
+            note_leaving=self.note_leaving,
+            clock=self.clock,
+            pruning=self.trial,
+        )
+
+    def _judge(
+        self, started: _Start, watched: Watched, lines: list[str], steps: StepReader, oom_kills: int | None
+    ) -> Attempt:
         result, unreadable = self._read_result()
+        returncode = watched.returncode
         said: dict[str, Any] | None = (result or {}).get("failure")
         told_status = (result or {}).get("exit_code")
-        if returncode > 0 and told_status:
-            returncode = told_status  # torchrun answers 1 whatever status its workers ended with
+        if returncode >= 0 and told_status:
+            # torchrun answers 1 whatever its workers ended with, and 0 when starting them again would be wrong.
+            returncode = told_status
         ending = Ending(
             returncode=returncode,
-            leave=leave,
+            leave=watched.leave,
             walltime_s=self.entry.walltime_s,
-            lines=read_tail(log),
-            oom_kills=None if kills is None or now_kills is None else now_kills - kills,
+            lines=lines,
+            oom_kills=oom_kills,
             said=None if said is None else Failure(said["kind"], said["message"], tuple(said["evidence"])),
             unreadable=unreadable,
             disk=self._describe_disk(),
+            stall=watched.stall,
+            has_finished=told_status == WorkExit.DONE,
             secrets=self.secrets,
         )
         state, why = judge_ending(ending)
@@ -112,31 +144,15 @@ class Execution:
             exit_code=returncode if returncode >= 0 else None,
             signal=-returncode if returncode < 0 else None,
             resumed_from=(result or {}).get("resumed_from"),
+            step=steps.read().step,
+            pruned_at_step=self._find_pruned_step(ending),
+            rank_restarts=count_restarts(self.entry.run_dir, self.attempt),
         )
 
-    def _watch(self, child: Child, token: str, signals: SignalQueue) -> tuple[int, Leave | None]:
-        leave: Leave | None = None
-        deadline_s = self.clock.monotonic_s() + self.entry.walltime_s
-        while (returncode := child.poll()) is None:
-            arrived = signals.wait(deadline_s - self.clock.monotonic_s())
-            if signal.SIGCHLD in arrived:
-                reap_adopted(but=child.pid)
-            for number in _FORWARDED:
-                if number in arrived:
-                    child.send_signal(number)
-            wanted = _read_wish(arrived, is_late=self.clock.monotonic_s() >= deadline_s)
-            if wanted is None:
-                continue
-            if leave is None:
-                child.send_signal(signal.SIGTERM)
-                leave, deadline_s = wanted, self.clock.monotonic_s() + self.entry.grace_s
-            elif wanted is Leave.CANCELLED:
-                leave = wanted
-            elif wanted is Leave.TIMED_OUT:
-                # The grace is over.
-                end_tree(token, clock=self.clock, grace_s=0.0, root=os.getpid())
-                deadline_s = self.clock.monotonic_s() + self.entry.grace_s
-        return returncode, leave
+    def _find_pruned_step(self, ending: Ending) -> int | None:
+        if self.trial is None or ending.leave is not Leave.PRUNED or ending.is_finished:
+            return None
+        return self.trial.pruned_at_step
 
     def _read_result(self) -> tuple[dict[str, Any] | None, str | None]:
         try:
@@ -181,9 +197,6 @@ class _Start:
     monotonic_s: float
 
 
-def _read_wish(arrived: frozenset[int], *, is_late: bool) -> Leave | None:
-    if signal.SIGINT in arrived:
-        return Leave.CANCELLED
-    if any(number in arrived for number in _ASKING):
-        return Leave.ASKED
-    return Leave.TIMED_OUT if is_late else None
+def _count_since(before: int | None) -> int | None:
+    now = read_oom_kills()
+    return None if before is None or now is None else now - before

@@ -25,7 +25,7 @@ from nexa_infra.scheduling.machine import read_machine
 from nexa_infra.scheduling.queued_job import Job, NewJob
 from nexa_infra.scheduling.state_dir import StateDir
 from nexa_infra.scheduling.supervision import check_secrets, ensure_supervisor
-from nexa_infra.storage.layout import RunDir
+from nexa_infra.storage.run_dir import RunDir
 
 if TYPE_CHECKING:
     from nexa_contracts.job import JobHandle, JobSpec, LaunchPlan, SpecEntry
@@ -218,7 +218,7 @@ class LocalBackend:
         found = _read_spec(spec)
         sizes: dict[Resources, None] = {}
         jobs: list[NewJob] = []
-        for index in sorted(map(int, found.entries)):
+        for index in found.indices():
             entry = found.entry(index)
             sizes[entry.resources] = None
             job = _describe(entry, index, spec=str(spec), plan=plan, limits=limits)
@@ -289,6 +289,8 @@ def _describe(entry: SpecEntry, index: int, *, spec: str, plan: LaunchPlan, limi
         walltime_s=entry.walltime_s,
         grace_s=entry.grace_s,
         max_retries=entry.max_retries,
+        max_preemptions=entry.max_preemptions,
+        max_time_outs=entry.max_time_outs,
         max_parallel=plan.max_parallel,
         limit_cpus=limits.cpus,
         limit_memory_bytes=limits.memory_bytes,

@@ -33,7 +33,7 @@ _RUNNING = "state = 'RUNNING'"
 _UNSETTLED = "state IN ('PENDING', 'PREEMPTED', 'RUNNING')"
 _LISTED = "IN (SELECT value FROM json_each(?))"
 _HAS_TURN = (
-    "submission NOT IN (SELECT submission FROM jobs WHERE state = 'RUNNING' GROUP BY submission "
+    "submission NOT IN (SELECT submission FROM jobs WHERE state = 'RUNNING' AND ended_s IS NULL GROUP BY submission "
     "HAVING count(*) >= min(max_parallel))"
 )
 
@@ -103,8 +103,9 @@ class LocalQueue:
     def list_ready(self, held: Collection[str], *, boot_id: str, now_s: float, limit: int) -> list[Job]:
         """Return the first jobs that may start, in their order.
 
-        Left out are those whose sweep runs as many as it may, that wait after a crash until later than `now_s`
-        in this boot, or that need a secret which is not among the names `held`.
+        Left out are those whose sweep runs as many as it may (what ended and cannot be recorded yet runs no more), that
+        wait after a crash until later than `now_s` in this boot, or that need a secret which is not among the names
+        `held`.
         """
         rows = self._fetch(f"SELECT DISTINCT secrets FROM jobs WHERE {_WAITING}")
         usable = [row[0] for row in rows if set(json.loads(row[0])) <= set(held)]

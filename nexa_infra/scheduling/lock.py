@@ -37,7 +37,11 @@ class FileLock:
         os.close(self._descriptor)
 
     def acquire(self, *, wait_s: float, clock: Clock) -> bool:
-        """Return whether the lock is ours, after waiting for it at most so long."""
+        """Return whether the lock is ours, after waiting for it at most so long.
+
+        Raises:
+            StorageError: the file system keeps no locks.
+        """
         deadline_s = clock.monotonic_s() + wait_s
         while not self._try(fcntl.LOCK_EX):
             if clock.monotonic_s() >= deadline_s:
@@ -76,8 +80,9 @@ class FileLock:
         os.pwrite(self._descriptor, text.encode(), 0)
 
     def _try(self, kind: int) -> bool:
-        try:
-            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        with storage_errors(self._path, "locking"):
+            try:
+                fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
         return True

@@ -11,7 +11,8 @@ from typing import BinaryIO
 from nexa_contracts.clock import Clock
 from nexa_infra.scheduling.evidence import hide_secrets
 from nexa_infra.storage.atomic import TEMPORARY_SUFFIX, fsync_dir, make_folder, storage_errors
-from nexa_infra.storage.layout import RunDir, Tiers
+from nexa_infra.storage.layout import Tiers
+from nexa_infra.storage.run_dir import RunDir
 
 _POLL_S = 0.2
 _CHUNK_BYTES = 1 << 20

@@ -18,6 +18,8 @@ from nexa_contracts.yaml_text import Document
 Point = dict[str, Scalar]
 """The value of every axis of one run, by dotted config key."""
 ContractT = TypeVar("ContractT", bound=Contract)
+_READ_BY_PROGRAMS = ("model", "data", "training", "lora", "checkpoints", "params")
+"""Keys that a program alone reads, from its config when it starts."""
 _Paths = Mapping[tuple[str, ...], str]
 """Keys of a point by the way that leads to their place."""
 
@@ -39,6 +41,18 @@ def vary(config: ContractT, keys: Sequence[str]) -> Callable[[Point, str], Contr
     return put
 
 
+def find_late_axes(axes: Mapping[str, Axis], *, document: Document) -> Iterator[str]:
+    """Return a line for each axis that an adaptive search cannot have: its points come when the jobs are planned."""
+    for key in axes:
+        first = key.partition(".")[0]
+        if first in RunConfig.model_fields and (first not in _READ_BY_PROGRAMS or key == "data.dataset"):
+            allowed = ", ".join(f"{name}.*" for name in _READ_BY_PROGRAMS)
+            yield (
+                f"{_locate(key, document)}: it decides how the job is planned, before a point is chosen; "
+                f"allowed with search: tpe: {allowed}, but not data.dataset"
+            )
+
+
 def find_axis_problems(
     axes: Mapping[str, Axis], base: RunConfig | None, *, document: Document, contexts: Sequence[Point] | None
 ) -> Iterator[str]:
@@ -49,14 +63,18 @@ def find_axis_problems(
     judged.
     """
     for key, axis in axes.items():
-        line = document.lines.get(("axes", key))
-        where = f"{document.source}:{line}: axes.{key}" if line is not None else f"{document.source}: axes.{key}"
+        where = _locate(key, document)
         unknown = _find_unknown(key) or _find_overlap(key, axes)
         if unknown is not None:
             yield f"{where}: {unknown}"
         elif base is not None:
             for misfit in _find_misfits(base, key, axis, contexts):
                 yield f"{where}: {misfit}"
+
+
+def _locate(key: str, document: Document) -> str:
+    line = document.lines.get(("axes", key))
+    return f"{document.source}:{line}: axes.{key}" if line is not None else f"{document.source}: axes.{key}"
 
 
 def _writer(old: Any, paths: _Paths) -> Callable[[Point], Any]:

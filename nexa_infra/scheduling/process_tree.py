@@ -135,6 +135,34 @@ def end_tree(token: str, *, clock: Clock, grace_s: float, root: int | None = Non
     return empty >= _EMPTY_READS
 
 
+def list_children(pid: int) -> list[int]:
+    """Return the pids of the processes that one started and that still run."""
+    table = [process for each in _list_pids() if (process := find_process(each)) is not None]
+    return sorted(process.mark.pid for process in table if process.parent == pid and not process.is_zombie)
+
+
+def ignores_signal(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal; True when it is not there any more.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_status.5.html (SigIgn).
+    """
+    try:
+        lines = (_PROC / str(pid) / "status").read_bytes().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    mask = next((line.split()[1] for line in lines if line.startswith(b"SigIgn:")), b"0")
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def signal_group(pid: int, number: signal.Signals) -> bool:
+    """Send a signal to the group that a process leads; return False when it is not there any more."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def send_signal(pid: int, number: signal.Signals) -> bool:
     """Send a signal to one process; return False when it is not there any more."""
     try:

@@ -31,6 +31,8 @@ class NewJob:
     walltime_s: float
     grace_s: float
     max_retries: int
+    max_preemptions: int = 100
+    max_time_outs: int = 0
     max_parallel: int | None = None
     limit_cpus: int | None = None
     limit_memory_bytes: int | None = None

@@ -19,8 +19,9 @@ from nexa_contracts.states import FINAL_STATES, JobState
 from nexa_infra.scheduling.entry import Entry
 from nexa_infra.storage.atomic import create_file
 from nexa_infra.storage.journal import create_journaled
-from nexa_infra.storage.layout import RunDir
 from nexa_infra.storage.metrics import collect_last_values
+from nexa_infra.storage.points import find_point
+from nexa_infra.storage.run_dir import RunDir
 
 _ENDED = {state.value: state for state in (*FINAL_STATES, JobState.PREEMPTED)}
 """How an attempt may end."""
@@ -50,6 +51,9 @@ class Attempt:
     signal: int | None = None
     hostname: str = ""
     resumed_from: str | None = None
+    step: int | None = None
+    rank_restarts: int = 0
+    pruned_at_step: int | None = None
     failure: Failure | None = None
 
 
@@ -81,6 +85,9 @@ def encode_attempt(attempt: Attempt) -> bytes:
             "signal": attempt.signal,
             "hostname": attempt.hostname,
             "resumed_from": attempt.resumed_from,
+            "step": attempt.step,
+            "pruned_at_step": attempt.pruned_at_step,
+            "rank_restarts": attempt.rank_restarts,
             "failure": _failure(attempt.failure),
         }
     )
@@ -124,6 +131,9 @@ def parse_attempt(text: bytes) -> Attempt:
         signal=found.get("signal"),
         hostname=found.get("hostname", ""),
         resumed_from=found.get("resumed_from"),
+        step=found.get("step"),
+        pruned_at_step=found.get("pruned_at_step"),
+        rank_restarts=int(found.get("rank_restarts", 0)),
         failure=failure and Failure(failure["kind"], failure["message"], tuple(failure.get("evidence", ()))),
     )
 
@@ -214,6 +224,7 @@ def record_outcome(entry: Entry, last: Attempt, *, attempts: int) -> bool:
             "attempts": attempts,
             "seconds": math.fsum(attempt.seconds for attempt in read_attempts(run_dir)),
             **_sum_up(run_dir, attempts),
+            "point": find_point(run_dir),
         },
     )
 
@@ -224,7 +235,7 @@ def record_unstarted(path: Path, last: Attempt) -> bool:
     Raises:
         StorageError: the disk is full, read-only or broken.
     """
-    nothing: dict[str, Any] = {"steps": None, "tokens": None, "metrics": {}, "artifacts": []}
+    nothing: dict[str, Any] = {"steps": None, "tokens": None, "metrics": {}, "artifacts": [], "point": {}}
     return _create_outcome(path, last, {"sweep_id": None, "index": None, "attempts": 0, "seconds": 0.0, **nothing})
 
 
@@ -237,6 +248,7 @@ def _create_outcome(path: Path, last: Attempt, reached: dict[str, Any]) -> bool:
         "state": last.state.value,
         "ended_at": _time(last.ended_at),
         **reached,
+        "pruned_at_step": last.pruned_at_step,
         "failure": _failure(last.failure),
     }
     try:
@@ -251,13 +263,16 @@ def _sum_up(run_dir: RunDir, attempts: int) -> dict[str, Any]:
     while number and (result := _find_usable_result(run_dir, number)) is None:
         number -= 1
     result = result or {}
-    # A program that was killed, or is none of ours, concludes nothing; what it said last is then all there is.
-    said = collect_last_values(run_dir.metrics, after_attempt=number if result.get("metrics") else 0)
+    # A program that was killed, or is none of ours, concludes nothing, or not everything; what it said last is then all
+    # there is.
+    concluded = result.get("metrics", {})
+    said = collect_last_values(run_dir.metrics)
+    later = collect_last_values(run_dir.metrics, after_attempt=number) if concluded else said
     steps, tokens = (result.get("steps"), said.steps), (result.get("tokens"), said.tokens)
     return {
         "steps": max((count for count in steps if count is not None), default=None),
         "tokens": max((count for count in tokens if count is not None), default=None),
-        "metrics": {**result.get("metrics", {}), **said.metrics},
+        "metrics": {**said.metrics, **concluded, **later.metrics},
         "artifacts": result.get("artifacts", []),
     }
 

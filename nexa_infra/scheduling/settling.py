@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nexa_contracts.clock import Clock
-from nexa_contracts.errors import NexaError, StorageError
-from nexa_contracts.states import JobState
+from nexa_contracts.errors import ConfigError, NexaError, NotFound, StorageError
+from nexa_contracts.states import FINAL_STATES, JobState
 from nexa_infra.scheduling.entry import Entry, read_entry
 from nexa_infra.scheduling.evidence import pick_evidence, read_tail
 from nexa_infra.scheduling.logs import keep_log, scratch_log
@@ -22,9 +22,21 @@ from nexa_infra.scheduling.queued_job import Job
 from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, read_regular, record_attempt, record_outcome
 from nexa_infra.scheduling.settle import decide
 from nexa_infra.scheduling.spare import Spare
-from nexa_infra.storage.layout import RunDir
+from nexa_infra.storage.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
+
+UNDIGESTED = (
+    ConfigError,
+    NotFound,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What odd values in a job, its spec or its records raise; such a job must not end who looks after all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +70,11 @@ class Settler:
         if spare is not None:
             spare.discard()
         if ended is None:
-            decision = decide(attempts, max_retries=job.max_retries, cancelled=job.cancel_requested)
+            decision = decide(attempts, job, cancelled=job.cancel_requested)
             if decision.again:
                 not_before_s = self.clock.monotonic_s() + decision.delay_s
                 return {**_LET_GO, "state": decision.state, "boot_id": self.boot_id, "not_before_s": not_before_s}
-            last = replace(attempts[-1], state=decision.state)
+            last = decision.conclude(attempts[-1])
             if decision.state is JobState.CANCELLED and last.failure is None:
                 last = replace(last, failure=Failure("cancelled", "cancelled on request"))
             self._record_outcome(job, last, len(attempts))
@@ -92,6 +104,31 @@ class Settler:
         self._record_outcome(job, last, len(attempts), entry=entry)
         logger.info("run ended before it started run_id=%s state=%s", job.run_id, state)
         return {**_LET_GO, "state": state, "reason": failure.message}
+
+    def let_go(self, job: Job, error: Exception) -> dict[str, Any]:
+        """Return the fields of a job that nothing can be done with, because of an error of `UNDIGESTED`: it has failed.
+
+        Its processes are ended, and its run gets its outcome where that is possible.
+        """
+        reason = f"it cannot be handled: {type(error).__name__}: {error}"
+        logger.warning("job is let go run_id=%s dir=%r reason=%s", job.run_id, job.run_dir, reason, exc_info=error)
+        if job.token is not None and not end_tree(job.token, clock=self.clock, grace_s=0.0):
+            logger.warning("processes of a job cannot be ended run_id=%s token=%s", job.run_id, job.token)
+        now = self.clock.now()
+        last = Attempt(
+            run_id=job.run_id,
+            number=job.attempt,
+            state=JobState.FAILED,
+            started_at=now,
+            ended_at=now,
+            seconds=0.0,
+            failure=Failure("lost", reason),
+        )
+        try:
+            self._record_outcome(job, last, job.attempt)
+        except (StorageError, OSError, *UNDIGESTED) as further:
+            logger.warning("run ends without an outcome run_id=%s reason=%s", job.run_id, further)
+        return {**_LET_GO, "state": JobState.FAILED, "reason": reason}
 
     def _record_in_its_stead(self, job: Job, run_dir: RunDir, entry_status: int | None) -> None:
         log = scratch_log(Path(job.scratch), job.run_id, job.attempt)
@@ -173,6 +210,7 @@ class Settler:
         record_outcome(entry, last, attempts=attempts)
 
 
+_ENDS = {state.value: state for state in FINAL_STATES}
 _LET_GO: dict[str, Any] = {
     "boot_id": None,
     "not_before_s": None,
@@ -188,7 +226,7 @@ _LET_GO: dict[str, Any] = {
 def _read_outcome_state(job: Job) -> JobState | None:
     path = Path(job.outcome)
     try:
-        return JobState(json.loads(read_regular(path))["state"])
+        return _ENDS[json.loads(read_regular(path))["state"]]
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, RecursionError) as error:

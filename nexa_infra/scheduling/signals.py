@@ -36,6 +36,10 @@ class SignalQueue:
         os.close(self._reader)
         os.close(self._writer)
 
+    def fileno(self) -> int:
+        """Return what `select` takes to wait for signals and for something else at once."""
+        return self._reader
+
     def wait(self, timeout_s: float) -> frozenset[int]:
         """Return the numbers of the signals that arrived, as soon as there is one; none after `timeout_s`."""
         ready, _, _ = select.select([self._reader], [], [], max(0.0, timeout_s))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexa_infra.scheduling.records import Attempt, encode_attempt, parse_attempt, read_regular
+from nexa_infra.storage.atomic import TEMPORARY_SUFFIX
 from nexa_infra.storage.reserve import create_in_room, release_room, reserve_room
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,12 @@ _LONGEST_MESSAGE = 2_000
 
 def sweep_rooms(folder: Path, tokens: Collection[str | None]) -> None:
     """Remove the reserved rooms of entries that are gone; `tokens` are of those that may live. Kept records stay."""
-    for room in folder.glob(".*") if folder.is_dir() else ():
+    for room in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         if room.name.split(".")[1] not in tokens:
-            room.unlink(missing_ok=True)
+            try:
+                room.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("reserved room is left path=%s reason=%s", room, error)
 
 
 @dataclass(frozen=True, slots=True)

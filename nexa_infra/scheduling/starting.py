@@ -23,9 +23,9 @@ from nexa_infra.scheduling.machine import Machine, read_machine
 from nexa_infra.scheduling.process_tree import find_process
 from nexa_infra.scheduling.queued_job import Job
 from nexa_infra.scheduling.records import Failure, read_attempts
-from nexa_infra.scheduling.settling import Settler
+from nexa_infra.scheduling.settling import UNDIGESTED, Settler
 from nexa_infra.scheduling.supervision import CARRIED
-from nexa_infra.storage.layout import RunDir
+from nexa_infra.storage.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,9 @@ class Starter:
             except StorageError as error:
                 self._hold(job, error.message)
                 continue
+            except UNDIGESTED as error:
+                self._let_go(job, error)
+                continue
             token = secrets.token_hex(16)
             planned.append(replace(job, attempt=attempt, token=token, gpu_ids=admission.gpus))
         self._queue.update_jobs({job.job_id: self._note(job) for job in planned})
@@ -96,6 +99,8 @@ class Starter:
             except (ExternalError, OSError) as error:
                 # It stays noted as running without a process, which the next look settles as a lost attempt.
                 logger.warning("job entry cannot be started run_id=%s reason=%s", job.run_id, error)
+            except UNDIGESTED as error:
+                self._let_go(job, error)
         self._queue.update_jobs(
             {job.job_id: describe_process(children[job.job_id].pid) for job in planned if job.job_id in children}
         )
@@ -136,7 +141,11 @@ class Starter:
         kept: list[Job] = []
         changes: dict[int, dict[str, object]] = {}
         for job in jobs:
-            found = find_unwritable((Path(job.run_dir), Path(job.scratch)))
+            try:
+                found = find_unwritable((Path(job.run_dir), Path(job.scratch)))
+            except UNDIGESTED as error:
+                self._let_go(job, error)
+                continue
             if found is None:
                 kept.append(job)
                 if job.reason is not None and job.reason.startswith(_NO_ROOM):
@@ -172,8 +181,13 @@ class Starter:
             except StorageError as error:
                 self._hold(job, error.message)
                 continue
+            except UNDIGESTED as error:
+                values = self._settler.let_go(job, error)
             self._queue.update_job(job.job_id, **values)
         return kept
+
+    def _let_go(self, job: Job, error: Exception) -> None:
+        self._queue.update_job(job.job_id, **self._settler.let_go(job, error))
 
 
 class Inventory:

@@ -22,7 +22,7 @@ from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.process_tree import ProcessMark, find_process, is_alive, list_carriers, read_boot_id
 from nexa_infra.scheduling.queued_job import Job
-from nexa_infra.scheduling.settling import Settler
+from nexa_infra.scheduling.settling import UNDIGESTED, Settler
 from nexa_infra.scheduling.signals import SignalQueue
 from nexa_infra.scheduling.spare import sweep_rooms
 from nexa_infra.scheduling.starting import Starter, describe_process
@@ -126,16 +126,20 @@ class Supervisor:
             child = self._children.get(job.job_id)
             status = None if child is None else child.poll()
             values = self._settler.settle(replace(job, ended_s=seen_s), entry_status=status)
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             # The disk may have room again in a moment. Until then the job is not over, but its place is free: the full
             # disk of one project must not hold up the others.
-            reason = f"it ended and cannot be recorded yet: {error.message}"
+            reason = (
+                f"it ended and cannot be recorded yet: {error.message if isinstance(error, StorageError) else error}"
+            )
             if self._reasons.get(job.job_id) != reason:
                 self._reasons[job.job_id] = reason
                 logger.warning("run cannot be settled yet run_id=%s reason=%s", job.run_id, error)
             if job.reason != reason:
                 self._queue.update_job(job.job_id, reason=reason, ended_s=seen_s)
             return
+        except UNDIGESTED as error:
+            values = self._settler.let_go(job, error)
         self._queue.update_job(job.job_id, **values)
         self._children.pop(job.job_id, None)
         del self._unsettled[job.job_id]

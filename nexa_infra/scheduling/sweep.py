@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from struct import Struct
@@ -19,7 +19,7 @@ from nexa_contracts.errors import ConfigError, NotFound, UnsupportedSchema
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import Axis, SweepConfig
 from nexa_contracts.yaml_text import Document, read_yaml
-from nexa_infra.scheduling.points import Point, find_axis_problems
+from nexa_infra.scheduling.points import Point, find_axis_problems, find_late_axes
 
 ResultT = TypeVar("ResultT")
 PartT = TypeVar("PartT", bound=Part)
@@ -74,7 +74,8 @@ class SweepDefinition:
         """Return point `index`, the same on every machine and at every call, in time that does not grow with it.
 
         In a grid the last axis varies fastest. A random point depends on the seed, its index and each axis by name:
-        more trials keep the first ones, and another axis leaves the values of the others as they were.
+        more trials keep the first ones, and another axis leaves the values of the others as they were. In an adaptive
+        search every point is empty: its run asks for it.
 
         Raises:
             IndexError: there is no such point.
@@ -91,6 +92,8 @@ class SweepDefinition:
         """Change nothing: neither a grid nor a random search learns."""
 
     def _make_point(self, index: int) -> Point:
+        if self.search == "tpe":
+            return {}  # known when the run starts
         if self.search == "grid":
             return {key: values[index // stays % size] for key, values, stays, size in self._digits}
         # A hash and not a generator's stream: no state to carry, 1 µs, and the same bits on every machine.
@@ -151,6 +154,8 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
         definition = _note_problems(problems, lambda: define_sweep(config, source=str(path)))
     contexts = None if definition is None else _spread(definition)
     problems += find_axis_problems(parts.axes, base, document=document, contexts=contexts)
+    if config is not None and config.is_adaptive:
+        problems += find_late_axes(parts.axes, document=document)
     if config is None or base is None or definition is None or problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return config, base, definition
@@ -251,5 +256,7 @@ def _find_part(schema: type[PartT], data: Any) -> PartT | None:
 
 
 def _spread(definition: SweepDefinition) -> list[Point]:
+    if definition.search == "tpe":
+        definition = replace(definition, search="random")  # it may come to any of these
     count = min(_CONTEXTS, len(definition))
     return [definition.point(step * len(definition) // count) for step in range(count)]

@@ -159,11 +159,15 @@ def _in_threads(
 
     with ThreadPoolExecutor(_LARGE_FILE_THREADS + small_file_threads, "copy") as pool:
         threads = []
-        for some, count in ((large, _LARGE_FILE_THREADS), (small, small_file_threads)):
-            waiting = iter(some)
-            threads += [pool.submit(take_from, waiting) for _ in range(min(count, len(some)))]
-        for thread in threads:
-            thread.result()
+        try:
+            for some, count in ((large, _LARGE_FILE_THREADS), (small, small_file_threads)):
+                waiting = iter(some)
+                threads += [pool.submit(take_from, waiting) for _ in range(min(count, len(some)))]
+            for thread in threads:
+                thread.result()
+        except BaseException:
+            failed.set()  # an interrupt comes here and not to the threads, which would go through all that remains
+            raise
     return tuple(FileDigest(path=file.path, size_bytes=file.size_bytes, sha256=digests[file.path]) for file in files)
 
 
@@ -176,7 +180,7 @@ def _copy_file(source: Path, target: Path, file: SourceFile, *, flush: bool) -> 
         with storage_errors(path, "writing"):
             writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                total, digest = _pipe(reader, writer, file.size_bytes)
+                total, digest = _pipe(source / file.path, reader, writer, size_bytes=file.size_bytes)
                 _check_length(source / file.path, total, file)
                 if flush:
                     os.fsync(writer)
@@ -187,20 +191,25 @@ def _copy_file(source: Path, target: Path, file: SourceFile, *, flush: bool) -> 
     return digest
 
 
-def _pipe(reader: int, writer: int, size_bytes: int) -> tuple[int, str]:
+def _pipe(source: Path, reader: int, writer: int, *, size_bytes: int) -> tuple[int, str]:
     if size_bytes >= _LARGE_BYTES:
-        return _pipe_large(reader, writer)
+        return _pipe_large(source, reader, writer)
     digest = hashlib.sha256()
     total = 0
     # A byte more than was listed, so that one read takes all; asking for much more costs more than the copying.
-    while data := os.read(reader, size_bytes + 1):
+    while data := _read(source, reader, size_bytes + 1):
         digest.update(data)
         _write_all(writer, memoryview(data))
         total += len(data)
     return total, digest.hexdigest()
 
 
-def _pipe_large(reader: int, writer: int) -> tuple[int, str]:
+def _read(source: Path, reader: int, size_bytes: int) -> bytes:
+    with storage_errors(source, "reading"):  # to the caller, an OSError is the target's
+        return os.read(reader, size_bytes)
+
+
+def _pipe_large(source: Path, reader: int, writer: int) -> tuple[int, str]:
     # A buffer goes free -> filled by one thread -> hashed by another -> written by this one -> free.
     digest = hashlib.sha256()
     free: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -211,8 +220,9 @@ def _pipe_large(reader: int, writer: int) -> tuple[int, str]:
 
     def read() -> None:
         try:
-            while (buffer := free.get()) is not None and (count := _fill(reader, buffer)):
-                filled.put(buffer[:count])
+            with storage_errors(source, "reading"):
+                while (buffer := free.get()) is not None and (count := _fill(reader, buffer)):
+                    filled.put(buffer[:count])
         finally:
             filled.put(None)
 
@@ -227,8 +237,8 @@ def _pipe_large(reader: int, writer: int) -> tuple[int, str]:
     total = 0
     _write_around_the_cache(writer)
     with ThreadPoolExecutor(2, "copy-pipe") as others:
-        stages = [others.submit(read), others.submit(take_digest)]
         try:
+            stages = [others.submit(read), others.submit(take_digest)]  # without the second nothing would come free
             while (content := hashed.get()) is not None:
                 _write_all(writer, content)
                 total += len(content)

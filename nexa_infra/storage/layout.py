@@ -1,4 +1,4 @@
-"""Where everything lies: the one owner of the spelling of every path in a tier, a project and a run's folder.
+"""Where everything lies: the one owner, with `run_dir`, of the spelling of every path in a tier and a project.
 
 Nothing here touches the disk but `find_root`. Names that come from outside cannot leave their folder: a separator,
 `..` or an empty name is refused.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nexa_contracts import env
 from nexa_contracts.errors import ConfigError
+from nexa_infra.storage.run_dir import RunDir
 
 SITE_NAME = "nexa.yaml"
 TIER_MARKER = ".nexa-tier.json"
@@ -24,6 +25,9 @@ REMOVED_PREFIX = ".removed-"
 """Of a folder that was taken out of use and is being deleted."""
 CHECKPOINT_PREFIX = "checkpoint-"
 """Of a checkpoint's folder on scratch; the step follows. As the Hugging Face Trainer names them."""
+
+SAVING_PREFIX = ".attempt-"
+"""Of a folder beside the checkpoints in which one attempt saves, where another may start while it still lives."""
 
 
 def find_root(start: Path) -> Path:
@@ -73,6 +77,10 @@ class Tiers:
     def checkpoints_temp(self, run_id: str) -> Path:
         """Return the folder of a run's own checkpoints, `checkpoint-<step>` each."""
         return self.scratch / "checkpoints_temp" / _part(run_id)
+
+    def saving_temp(self, run_id: str, attempt: int) -> Path:
+        """Return the folder in which one attempt alone saves what is then made visible among the run's checkpoints."""
+        return self.checkpoints_temp(run_id) / f"{SAVING_PREFIX}{attempt}"
 
     def final_temp(self, run_id: str) -> Path:
         """Return the folder of a run's final model before it is promoted."""
@@ -150,49 +158,22 @@ class Tiers:
         """Return the archive of a code snapshot."""
         return self.durable_manifests / "snapshots" / f"{_part(digest)}.tar.gz"
 
+    def snapshot_record(self, digest: str) -> Path:
+        """Return the CodeRecord of a code snapshot as it was first taken."""
+        return self.durable_manifests / "snapshots" / f"{_part(digest)}.json"
+
     @property
     def active_jobs(self) -> Path:
         """The folder in which jobs say that they are alive."""
         return self.shared / "active_jobs"
 
+    def study(self, sweep_id: str) -> Path:
+        """Return the journal of the Optuna study of a sweep, which `optuna-dashboard` opens."""
+        return self.active_jobs / _part(sweep_id) / "study.journal"
 
-@dataclass(frozen=True, slots=True)
-class RunDir:
-    """`runs/<run_id>`: what one run asked for, did and said."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved RunConfig."""
-        return self.path / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The metrics, one JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def heartbeat(self) -> Path:
-        """The last sign of life of the program in the job."""
-        return self.path / "heartbeat.json"
-
-    @property
-    def attempts(self) -> Path:
-        """The folder of the attempts' records."""
-        return self.path / "attempts"
-
-    def attempt(self, number: int) -> Path:
-        """Return the AttemptRecord of an attempt, from 1."""
-        return self.attempts / f"{number}.json"
-
-    def result(self, number: int) -> Path:
-        """Return the WorkResult of an attempt, from 1."""
-        return self.attempts / f"{number}.result.json"
-
-    def log(self, number: int) -> Path:
-        """Return the log of an attempt that ended, from 1."""
-        return self.path / "logs" / f"attempt-{number}.log"
+    def health(self, cluster: str) -> Path:
+        """Return the folder of a cluster's quarantine ledger and baseline."""
+        return self.shared / "health" / _part(cluster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from nexa_infra.storage.atomic import create_file
 from nexa_infra.storage.batch import create_batch
 from nexa_infra.storage.journal import create_journaled
 from nexa_infra.storage.layout import Project, Tiers
+from nexa_infra.storage.points import find_point
 
 if TYPE_CHECKING:
     from nexa_contracts.base import Contract
@@ -75,7 +76,7 @@ def record_cost(project: Project, cost: CostManifest) -> bool:
 
 
 def read_run_manifest(project: Project, run_id: str) -> RunManifest:
-    """Return the manifest of a run.
+    """Return the manifest of a run; of a trial with the point and the config that it got when it started.
 
     Raises:
         NotFound: there is no such run.
@@ -83,7 +84,10 @@ def read_run_manifest(project: Project, run_id: str) -> RunManifest:
     """
     from nexa_contracts.run import RunManifest
 
-    return _read(project.manifest(run_id), RunManifest, what=f"run {run_id}")
+    manifest = _read(project.manifest(run_id), RunManifest, what=f"run {run_id}")
+    if manifest.sweep_id is None or manifest.point:
+        return manifest
+    return _add_point(project, manifest)
 
 
 def read_sweep_manifest(project: Project, sweep_id: str) -> SweepManifest:
@@ -186,6 +190,14 @@ def mirror_manifests(project: Project, tiers: Tiers, run_ids: Sequence[str]) -> 
                 continue
             copied += _mirror(source, data, tiers.durable_manifests / source.name)
     return copied
+
+
+def _add_point(project: Project, manifest: RunManifest) -> RunManifest:
+    from nexa_contracts.run import RunConfig
+
+    point = find_point(project.run_dir(manifest.run_id))
+    config = _find(project.config(manifest.run_id), RunConfig) if point else None
+    return manifest if config is None else manifest.model_copy(update={"point": point, "config": config})
 
 
 def _mirror(source: Path, data: bytes, target: Path) -> bool:

@@ -45,6 +45,24 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
+def read_new_records(path: Path, *, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole records that begin at or after a byte of a metrics file, and the byte that comes after them.
+
+    At most 1 MiB is read at a time; a missing file has none.
+    """
+    stream = _open(path)
+    if stream is None:
+        return [], offset
+    with stream:
+        stream.seek(offset)
+        text = stream.read(_LONG_TAIL_BYTES)
+    end = text.rfind(b"\n") + 1
+    if not end and len(text) == _LONG_TAIL_BYTES:
+        end = len(text)  # no record is so long; what follows it may be one
+    records = [_parse(line) for line in text[:end].splitlines(keepends=True)]
+    return [record for record in records if record is not None], offset + end
+
+
 def read_last_records(path: Path, *, tail_bytes: int = _TAIL_BYTES) -> list[dict[str, Any]]:
     """Return the whole records in the last part of a metrics file, in order; a missing file has none."""
     stream = _open(path)

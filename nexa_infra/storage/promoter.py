@@ -12,6 +12,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any
@@ -19,6 +20,7 @@ from typing import IO, Any
 from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import AlreadyExists, DigestMismatch, NexaError, StorageError
 from nexa_infra.storage.checkpoints import rotate
+from nexa_infra.storage.fence import Fence, Fenced, publish_folder
 from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.promote import ArtifactLabel, promote_folder
 from nexa_infra.storage.promoter_messages import PromoterRequest, parse_request, render_line
@@ -47,7 +49,7 @@ class Inbox:
     def folders(self) -> frozenset[Path]:
         """Return the folders that are asked for and not yet done."""
         with self._changed:
-            return frozenset(Path(request.folder) for _, request in self._waiting)
+            return frozenset(request.place for _, request in self._waiting)
 
     def _read(self, stream: IO[bytes]) -> None:
         try:
@@ -66,10 +68,10 @@ class Inbox:
                 self._changed.notify_all()
 
 
-def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock) -> None:
+def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock, fence: Fence | None = None) -> None:
     """Answer requests one after the other until there are no more; an error is an answer.
 
-    When nobody reads the answers any more, what was asked is still done.
+    When nobody reads the answers any more, what was asked is still done; when a later attempt has the run, nothing is.
     """
     verified: set[Path] = set()
     waiting = _Waiting(tiers, clock)
@@ -78,7 +80,12 @@ def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock) -> No
         number, request = taken
         started_s = clock.monotonic_s()
         try:
-            fields = _do(request, verified, tiers=tiers, clock=clock)
+            _publish(request, fence, clock=clock)
+            fields = _do(replace(request, folder=str(request.place)), verified, tiers=tiers, clock=clock)
+        except Fenced as error:
+            logger.warning("%s", error)
+            _answer(answers, render_line(number, {"error": error.message, "hint": error.hint}))
+            return
         except NexaError as error:
             logger.warning("failed run_id=%s folder=%s: %s", request.run_id, request.folder, error)
             fields = {"error": error.message, "hint": error.hint}
@@ -86,9 +93,11 @@ def serve(inbox: Inbox, answers: IO[bytes], *, tiers: Tiers, clock: Clock) -> No
         fields["seconds"] = clock.monotonic_s() - started_s
         if is_heard:
             is_heard = _answer(answers, render_line(number, fields))
-        waiting.try_again()
         if request.keep_last is not None:
-            _rotate(request, inbox.folders() | waiting.folders(request.keep_last), verified, tiers)
+            waiting.keep_newest(request.keep_last)
+        waiting.try_again(but=request.place)
+        if request.keep_last is not None:
+            _rotate(request, inbox.folders() | waiting.folders(), verified, tiers)
     waiting.try_again()
 
 
@@ -102,29 +111,40 @@ class _Waiting:
 
     def add(self, request: PromoterRequest, error: NexaError) -> None:
         """Take one in, if the reason can pass."""
-        folder = Path(request.folder)
-        is_durable = isinstance(error, StorageError) and not isinstance(error, AlreadyExists | DigestMismatch)
-        if request.operation == "seal_and_promote" and is_durable and folder.is_dir():
+        folder = request.place
+        if request.operation == "seal_and_promote" and _can_pass(error) and folder.is_dir():
             self._requests[folder] = request
 
-    def folders(self, most: int) -> frozenset[Path]:
-        """Return the newest of them, no more than that many, so that scratch does not fill up; the others go."""
+    def folders(self) -> frozenset[Path]:
+        """Return where they are."""
+        return frozenset(self._requests)
+
+    def keep_newest(self, most: int) -> None:
+        """Let all but that many of them go, so that scratch does not fill up."""
         newest = sorted(self._requests, key=lambda folder: self._requests[folder].step or 0)[-most:]
         for folder in self._requests.keys() - set(newest):
             request = self._requests.pop(folder)
             logger.warning("is not kept, durable did not take it run_id=%s name=%s", request.run_id, request.name)
-        return frozenset(newest)
 
-    def try_again(self) -> None:
-        """Promote those that durable takes now."""
+    def try_again(self, *, but: Path | None = None) -> None:
+        """Promote those that durable takes now, except for `but`, which it has just refused."""
         for folder, request in list(self._requests.items()):
+            if folder == but:
+                continue
             try:
                 promote_folder(folder, _label(request), tiers=self._tiers, clock=self._clock)
             except NexaError as error:
-                logger.info("still not promoted name=%s: %s", request.name, error)
-                return
+                if _can_pass(error):
+                    logger.info("still not promoted name=%s: %s", request.name, error)
+                    continue
+                logger.warning("is not kept name=%s: %s", request.name, error)
+            else:
+                logger.warning("is kept after all run_id=%s name=%s", request.run_id, request.name)
             del self._requests[folder]
-            logger.warning("is kept after all run_id=%s name=%s", request.run_id, request.name)
+
+
+def _can_pass(error: NexaError) -> bool:
+    return isinstance(error, StorageError) and not isinstance(error, AlreadyExists | DigestMismatch)
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -135,8 +155,19 @@ def main(environment: Mapping[str, str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     tiers = Tiers.from_environment(environment)
-    serve(Inbox(sys.stdin.buffer), sys.stdout.buffer, tiers=tiers, clock=SystemClock())
+    fence = Fence.from_environment(environment)
+    serve(Inbox(sys.stdin.buffer), sys.stdout.buffer, tiers=tiers, clock=SystemClock(), fence=fence)
     return 0
+
+
+def _publish(request: PromoterRequest, fence: Fence | None, *, clock: Clock) -> None:
+    folder = Path(request.folder)
+    if fence is not None:
+        fence.check()
+    if folder == request.place or not folder.is_dir():  # it may have been moved before an answer was lost
+        return
+    seal_folder(folder, kind=request.kind, run_id=request.run_id, step=request.step, now=clock.now(), replace=True)
+    publish_folder(folder, request.place, fence)
 
 
 def _do(request: PromoterRequest, verified: set[Path], *, tiers: Tiers, clock: Clock) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,13 @@ class PromoterRequest:
     """On durable; only for a promotion."""
     keep_last: int | None = None
     """Afterwards the run's older checkpoints go from scratch, but for this many verified ones; None: all stay."""
+    public: str = ""
+    """Where the folder appears once it is sealed; empty: it is there already."""
+
+    @property
+    def place(self) -> Path:
+        """Where the folder stays."""
+        return Path(self.public or self.folder)
 
     @classmethod
     def of_checkpoint(
@@ -39,6 +46,10 @@ class PromoterRequest:
         operation: Operation = "seal_and_promote" if promote else "seal"
         name = checkpoint_name(run_id, step) if promote else ""
         return cls(operation, str(folder), "checkpoint", run_id, step, name, keep_last)
+
+    def appearing_as(self, public: Path) -> PromoterRequest:
+        """Return the request whose folder gets another name once it is sealed, if that is another one."""
+        return self if Path(self.folder) == public else replace(self, public=str(public))
 
     @classmethod
     def of_model(cls, folder: Path, *, run_id: str) -> PromoterRequest:

@@ -98,6 +98,8 @@ def _parse_outcome(found: dict[str, Any]) -> Parsed:
         "steps": _whole(found.get("steps")),
         "tokens": _whole(found.get("tokens")),
         "metrics": dict(found.get("metrics", {})),
+        **({"point": dict(found["point"])} if found.get("point") else {}),
+        **({} if (step := _whole(found.get("pruned_at_step"))) is None else {"pruned_at_step": step}),
         "failure": f"{_text(failure['kind'])}: {_text(failure['message'])}" if failure else None,
     }
     return Parsed(columns=(_encode(ended),))

@@ -75,8 +75,13 @@ class RunRow(NamedTuple):
 
     @property
     def point(self) -> dict[str, Any]:
-        """The sweep point, by dotted config key."""
-        return dict(self.asked["point"])
+        """The sweep point, by dotted config key; what a study chose is known when the run has ended."""
+        return dict(self.asked["point"] or self.ended.get("point", {}))
+
+    @property
+    def pruned_at_step(self) -> int | None:
+        """The step at which the sweep's pruner ended it."""
+        return self.ended.get("pruned_at_step")
 
     @property
     def tags(self) -> dict[str, str]:

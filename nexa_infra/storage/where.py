@@ -41,7 +41,7 @@ FIELDS: dict[str, tuple[str, Kind]] = {
     "failure": ("json_extract(ended, '$.failure')", "text"),
 }
 """By the name a person uses: the SQL expression, and what its values are."""
-_FLAT = {"tag": ("asked", "tags"), "point": ("asked", "point"), "metrics": ("ended", "metrics")}
+_FLAT = {"tag": ("asked", "tags"), "metrics": ("ended", "metrics")}
 _NESTED = "config"
 PREFIXES = ("tag.", "point.", "metrics.", "config.")
 OPERATORS = ("=", "!=", "~", "<", "<=", ">", ">=")
@@ -116,16 +116,20 @@ def render_order(sort: str | None) -> tuple[str, list[Value]]:
     """
     if sort is None:
         return "run_id DESC", []
-    expression, keys, _ = _find_field(sort.removeprefix("-"))
+    expression, keys, _ = _find_field(sort.removeprefix("-"), asked_by="--sort")
     direction = "DESC" if sort.startswith("-") else "ASC"
     return f"{expression} {direction} NULLS LAST, run_id", keys
 
 
-def _find_field(name: str) -> tuple[str, list[Value], Kind | Literal["json"]]:
+def _find_field(name: str, *, asked_by: str = "where") -> tuple[str, list[Value], Kind | Literal["json"]]:
     if name in FIELDS:
         expression, kind = FIELDS[name]
         return expression, [], kind
     prefix, _, key = name.partition(".")
+    if prefix == "point" and _KEY.fullmatch(key):
+        # Of a trial the outcome has it, because a manifest never changes.
+        path = f'$.point."{key}"'
+        return "coalesce(json_extract(asked, ?), json_extract(ended, ?))", [path, path], "json"
     if prefix in _FLAT and _KEY.fullmatch(key):
         # The keys of tags, points and metrics are flat, dots included.
         column, part = _FLAT[prefix]
@@ -136,7 +140,7 @@ def _find_field(name: str) -> tuple[str, list[Value], Kind | Literal["json"]]:
     close = difflib.get_close_matches(name, [*FIELDS, *PREFIXES], n=1, cutoff=0.6)
     nearest = f" did you mean {close[0]}?" if close else ""
     raise ConfigError(
-        f"where: unknown field {name};{nearest} allowed: {', '.join([*FIELDS, *(p + 'KEY' for p in PREFIXES)])}"
+        f"{asked_by}: unknown field {name};{nearest} allowed: {', '.join([*FIELDS, *(p + 'KEY' for p in PREFIXES)])}"
     )
 
 

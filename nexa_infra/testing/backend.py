@@ -231,4 +231,4 @@ class BackendContract(ABC):
         """A job that can never run must not wait for ever."""
         request = make_request(tmp_path, self.GOOD, resources=Resources(nodes=1_000))
         with pytest.raises(ConfigError, match="nodes"):
-            self.make_backend(tmp_path).plan(request, SiteConfig())
+            self.make_backend(tmp_path).check_fits(request.resources, SiteConfig())

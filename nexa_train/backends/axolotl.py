@@ -73,6 +73,7 @@ def train(job: Job, *, clock: Clock) -> Ending:
     if finished is not None:
         return Ending(WorkExit.DONE, finished)
     program = find_program(job.environment)
+    job.check_fence()
     _seal_complete(job, clock)
     start = find_start(job)
     dataset = stage_dataset(job.tiers, job.train.data.dataset)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import StorageError
 from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import FailureNote, WorkResult
+from nexa_infra.monitoring.run_events import Bucket
 from nexa_infra.process import SystemRunner
 from nexa_infra.storage.checkpoints import StartingPoint
 from nexa_infra.storage.promoter_client import PromoterClient
+from nexa_train.apart import find_apart
 from nexa_train.arguments import training_arguments
 from nexa_train.backends.ending import Ending, note_failure
 from nexa_train.backends.recipe import Recipe
@@ -26,9 +28,11 @@ from nexa_train.final_model import (
     training_log,
 )
 from nexa_train.job import Job
+from nexa_train.restarting import end_predecessor
 from nexa_train.resume import STATE_NAME, check_shape, find_start
 from nexa_train.saving import saving_errors
 from nexa_train.signals import LeaveRequest
+from nexa_train.timeline import Timeline
 from nexa_train.tokenizer import first_line
 from nexa_train.trackers import check_trackers
 
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 3600.0
 """Most that is waited for the promoter at the end; the walltime ends the job before."""
 
+SharedT = TypeVar("SharedT")
 _NO_RESULT = frozenset({"learning_rate", "grad_norm"})
 """Of the last step, and nothing that a run has achieved."""
 
@@ -48,6 +53,7 @@ class _Session:
     clock: Clock
     recipe: Recipe
     trainer: Any
+    heartbeat: Any
     metrics: Any
     leaving: Any
     divergence: Any
@@ -65,17 +71,33 @@ def train(job: Job, *, clock: Clock, leave: LeaveRequest) -> Ending:
         StorageError: a tier cannot be read or written.
     """
     check_trackers(job.train.report_to)
-    finished = find_finished(job, clock=clock)
+    end_predecessor(job)
+    # The first process decides: others could find something else, and hashing it in each would be that much slower.
+    finished = find_finished(job, clock=clock) if job.is_main else None
     if finished is not None:
         logger.info("the final model of run_id=%s is on durable already", job.run_id)
-        return Ending(WorkExit.DONE, finished)
+        if job.world_size == 1:
+            return Ending(WorkExit.DONE, finished)
+    from nexa_train.callbacks.timeline import TimelineCallback
+
+    timeline = Timeline(job, clock=clock)
     start = find_start(job) if job.is_main else StartingPoint()
+    timeline.charge(Bucket.STARTUP if start.folder is None else Bucket.RESTORE)
     recipe = _prepare(job)
-    with PromoterClient(job.tiers, starter=SystemRunner(), environment=job.environment) as promoter:
+    with timeline, PromoterClient(job.tiers, starter=SystemRunner(), environment=job.environment) as promoter:
         session = _open_session(job, recipe, promoter=promoter, clock=clock, leave=leave)
-        start = _share(start, job)
-        check_shape(start, recipe.model.config)
-        ending = _train_and_finish(session, start)
+        session.trainer.add_callback(
+            TimelineCallback(timeline)
+        )  # the last one, so that it charges what the others took
+        timeline.charge(Bucket.STARTUP)
+        start, finished = _share((start, finished), job)
+        if finished is not None:
+            _part(job)
+            return Ending(WorkExit.DONE, finished)
+        session.checkpoints.apart = find_apart(job)
+        with session.checkpoints.apart.deliver(start, job) as here:
+            check_shape(here, recipe.model.config)
+            ending = _train_and_finish(session, here)
     _part(job)
     return Ending(
         ending.status,
@@ -106,6 +128,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
 
     from nexa_train.callbacks.checkpoints import CheckpointCallback
     from nexa_train.callbacks.divergence import DivergenceCallback
+    from nexa_train.callbacks.fence import FenceCallback
     from nexa_train.callbacks.final_evaluation import FinalEvaluationCallback
     from nexa_train.callbacks.heartbeat import HeartbeatCallback
     from nexa_train.callbacks.leaving import LeaveCallback
@@ -118,6 +141,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
     )
     cost = measure_model(recipe.model, block_size=job.train.data.block_size)
     metrics = MetricsCallback(job, meter=Meter(recipe.count_tokens, cost, recipe.reading), clock=clock)
+    heartbeat = HeartbeatCallback(job, clock=clock)
     leaving, divergence = LeaveCallback(leave), DivergenceCallback(job.train.training.divergence_factor)
     checkpoints = CheckpointCallback(job, promoter)
     trainer = recipe.trainer_class(
@@ -126,14 +150,9 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         train_dataset=recipe.train_data,
         eval_dataset=recipe.eval_data,
         processing_class=recipe.tokenizer,
-        # Leaving before checkpoints, which save what it asks for; metrics before divergence, which judges them.
-        callbacks=[
-            HeartbeatCallback(job, clock=clock),
-            leaving,
-            checkpoints,
-            metrics,
-            divergence,
-        ],
+        # Leaving before checkpoints, which save what it asks for; the fence after them, before anything is written;
+        # metrics before divergence, which judges them.
+        callbacks=[heartbeat, leaving, checkpoints, FenceCallback(job, clock=clock), metrics, divergence],
         **recipe.trainer_options,
     )
     if recipe.eval_data is not None:
@@ -147,7 +166,7 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
         job.run_id,
         job.attempt,
     )
-    return _Session(job, clock, recipe, trainer, metrics, leaving, divergence, checkpoints, promoter)
+    return _Session(job, clock, recipe, trainer, heartbeat, metrics, leaving, divergence, checkpoints, promoter)
 
 
 def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
@@ -155,7 +174,11 @@ def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
 
     try:
         with saving_errors(session.job, lambda: session.checkpoints.unfinished):
-            _run(session.trainer, start)
+            try:
+                _run(session.trainer, start)
+            except BaseException:
+                session.heartbeat.say_last(session.trainer.state)
+                raise
         return _finish(session)
     except torch.OutOfMemoryError as error:
         training = session.job.train.training
@@ -176,13 +199,12 @@ def _part(job: Job) -> None:
         dist.destroy_process_group()
 
 
-def _share(start: StartingPoint, job: Job) -> StartingPoint:
-    # The first process decides: others could find another one, and hashing it in each would be that much slower.
+def _share(decided: SharedT, job: Job) -> SharedT:
     if job.world_size == 1:
-        return start
+        return decided
     import torch.distributed as dist
 
-    shared = [start]
+    shared = [decided]
     dist.broadcast_object_list(shared)
     return shared[0]
 

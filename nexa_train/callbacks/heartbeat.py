@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import Any
 
 from nexa_contracts.clock import Clock
+from nexa_contracts.errors import StorageError
 from nexa_infra.storage.atomic import storage_errors
 from nexa_train.callbacks.base import Callback
 from nexa_train.job import Job
+
+logger = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
 
@@ -21,6 +25,7 @@ class HeartbeatCallback(Callback):
         self._job = job
         self._clock = clock
         self._beaten_s = float("-inf")
+        self._batches = 0
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Beat."""
@@ -31,8 +36,17 @@ class HeartbeatCallback(Callback):
         self._beat(state)
 
     def on_prediction_step(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Beat, when the last time is long enough ago."""
+        """Count the batch, and beat when the last time is long enough ago."""
+        self._batches += 1
         self._beat(state)
+
+    def say_last(self, state: Any) -> None:
+        """Beat once more for a training that failed: two failures at the same step are the same one."""
+        self._beaten_s = float("-inf")
+        try:
+            self._beat(state)
+        except StorageError as error:
+            logger.warning("the last step is not told: %s", error)
 
     def _beat(self, state: Any) -> None:
         now_s = self._clock.monotonic_s()
@@ -45,6 +59,7 @@ class HeartbeatCallback(Callback):
             "pid": os.getpid(),
             "step": state.global_step,
             "max_steps": state.max_steps,
+            "batches": self._batches,
             "attempt": self._job.attempt,
         }
         path = self._job.run_dir.heartbeat

@@ -13,8 +13,8 @@ MAX_POSITIONAL = 3
 HOOKS = ("_", "on_")
 """Private functions, and the Trainer's hooks, whose parameters are not ours to choose."""
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "shared", "tools"}
-LAST_RESORT = {"nexa_cli/main.py", "nexa_infra/scheduling/job_entry.py"}
-"""The two places that report whatever comes, and exit."""
+LAST_RESORT = {"nexa_cli/main.py", "nexa_infra/scheduling/job_entry.py", "nexa_infra/scheduling/slurm_entry.py"}
+"""The places that report whatever comes, and exit."""
 SEAMS = {
     "subprocess": {"nexa_infra/process.py"},
     "datetime.now": {"nexa_contracts/clock.py"},

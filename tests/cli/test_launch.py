@@ -179,7 +179,7 @@ def test_compare_names_what_differs(cli: Cli) -> None:
     first = cli.json("launch", "hello.yaml", "--wait")["runs"][0]["run_id"]
     second = cli.json("launch", "hello.yaml", "--wait", "--set", "max_retries=7")["runs"][0]["run_id"]
     found = {item["key"]: item["values"] for item in cli.json("compare", first, second)["differences"]}
-    assert found["max_retries"] == ["1", "7"]
+    assert found["max_retries"] == [1, 7]
     assert "command" not in found
 
 

@@ -64,3 +64,22 @@ def test_what_a_failed_program_said_is_in_its_outcome(cli: Cli) -> None:
     (run,) = json.loads(cli("launch", "fails.yaml", "--set", "max_retries=0", "--json", "--wait").stdout)["runs"]
     assert (run["state"], run["metrics"]) == ("FAILED", {"eval_loss": 2.5})
     assert cli.json("runs", "--where", "eval_loss<3")[0]["run_id"] == run["run_id"]
+
+
+def test_a_failed_run_with_a_checkpoint_is_told_how_to_go_on(cli: Cli) -> None:
+    cli.write("count.py", COUNT + "sys.exit(3)\n")
+    config = {"command": [sys.executable, "count.py", "seal"], "resources": {"memory": "100MiB"}, "max_retries": 0,
+              "env": {"PYTHONPATH": str(ROOT)}}  # fmt: skip
+    cli.write("count.yaml", json.dumps(config))
+    done = cli("launch", "count.yaml")
+    (run_id,) = [row["run_id"] for row in cli.json("runs")]
+    assert f"nexa launch FILE --resume {run_id}" in done.stdout
+
+
+def test_going_on_from_a_training_that_is_done_is_warned_of(cli: Cli) -> None:
+    tiny = str(ROOT / "nexa_train" / "configs" / "tiny.yaml")
+    first = cli.json("launch", tiny, "--set", "training.max_steps=2", "--wait")["submission"]
+    again = cli("launch", tiny, "--set", "training.max_steps=2", "--resume", first, "--detach")
+    assert f"warning: {first} has made all 2 steps of training.max_steps" in again.stderr
+    assert "warning" not in cli("launch", tiny, "--set", "training.max_steps=4", "--resume", first, "--detach").stderr
+    cli.ok("cancel", *(row["run_id"] for row in cli.json("runs", "--where", "state=none")))

@@ -103,7 +103,10 @@ def test_a_config_with_many_mistakes_gets_one_line_a_key(monkeypatch: pytest.Mon
         (
             "[]",
             SiteConfig,
-            ["c.yaml:1: found an empty list; allowed: a mapping with the keys project, tiers, backend, prices, local"],
+            [
+                "c.yaml:1: found an empty list; allowed: a mapping with the keys "
+                "project, tiers, backend, prices, local, slurm, health"
+            ],
         ),
     ],
 )

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.cli_process import end_supervisor
+from tests.cluster.slurm_cluster import Shape, SlurmCluster
 from tests.docs.printed_page import Command, File, Program, find_stamps, read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md")), ROOT / "docs" / "operations.md"]
 COPIED = ("nexa_contracts", "nexa_infra", "nexa_train", "nexa_eval", "nexa_cli", "pyproject.toml", ".gitignore")
 LONGEST_S = 300
+ON_A_CLUSTER = ("slurm.md",)
 ELSEWHERE = re.compile(r"^(?:make|git clone|cd) ")
 """Of a clone and of what `.ci/run` does, which starts with a clone."""
 
@@ -39,6 +42,8 @@ class Reader:
     ids: dict[str, str] = field(default_factory=dict)
     """What the page shows of an id, and what it is here."""
     seen: set[str] = field(default_factory=set)
+    surroundings: dict[str, str] = field(default_factory=dict)
+    """Variables of the place where the page is read."""
 
     def do(self, command: Command) -> None:
         """Run a command of the page, and hold the page to its exit status and to the words it shows."""
@@ -75,7 +80,7 @@ class Reader:
         return subprocess.run(
             argv,
             cwd=self.root,
-            env={**os.environ, "PATH": path, "COLUMNS": "160"},
+            env={**os.environ, "PATH": path, "COLUMNS": "160", **self.surroundings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -100,8 +105,24 @@ def reader(tmp_path: Path, state_dir: Path) -> Iterator[Reader]:
     end_supervisor()
 
 
+@pytest.fixture
+def login_node() -> Iterator[dict[str, str]]:
+    """Give the reader a cluster of three nodes."""
+    with tempfile.TemporaryDirectory(
+        prefix="nxs-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:  # sockets are short
+        cluster = SlurmCluster(Path(folder) / "c", Shape(nodes=3, cpus=8))
+        cluster.start()
+        try:
+            yield dict(cluster.environment)
+        finally:
+            cluster.stop()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_what_a_page_prints_does_what_it_says(page: Path, reader: Reader) -> None:
+def test_what_a_page_prints_does_what_it_says(page: Path, reader: Reader, request: pytest.FixtureRequest) -> None:
+    if page.name in ON_A_CLUSTER:
+        reader.surroundings |= request.getfixturevalue("login_node")
     for step in read_steps(page):
         match step:
             case File(name=name, text=text):

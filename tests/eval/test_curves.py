@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import click
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -41,6 +42,12 @@ def test_a_terminal_gets_the_title_and_every_label() -> None:
     assert "loss of a sweep" in text
     for curve in make_curves(3):
         assert curve.label in text
+
+
+def test_without_colours_each_curve_has_a_letter_of_its_own() -> None:
+    text = render_curves(make_curves(3), width=80, height=20, title="loss", is_coloured=False)
+    for letter, curve in zip("abc", make_curves(3), strict=True):
+        assert f"{letter * 2} {curve.label}" in click.unstyle(text)
 
 
 def test_dollar_signs_in_a_label_are_no_formula(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,22 @@ def test_the_days_file_holds_each_run_once_the_newest_ranking(tmp_path: Path) ->
     assert {run_id: row["value"] for run_id, row in rows.items()} == {"a": 2.0, "b": 1.0, "c": None}
     assert rows["b"]["point"] == '{"training.learning_rate": 0.001}'
     assert rows["a"]["ranked_at"] == NOW
+
+
+def test_another_metric_or_another_sweep_leaves_an_earlier_ranking_as_it_is(tmp_path: Path) -> None:
+    for sweep_id, objective in (("s", LOSS), ("s", SCORE), ("t", LOSS), (None, LOSS)):
+        write_leaderboard(tmp_path, rank_runs([make_run("a", 2.0)], objective, sweep_id=sweep_id), now=NOW)
+    path = write_leaderboard(tmp_path, rank_runs([make_run("b", 1.0)], LOSS, sweep_id="s"), now=NOW)
+    assert {(row["sweep_id"], row["metric"], row["run_id"]) for row in read(path)} == {
+        ("s", "eval_loss", "b"), ("s", "score", "a"), ("t", "eval_loss", "a"), (None, "eval_loss", "a")
+    }  # fmt: skip
+
+
+def test_runs_of_several_names_are_shown_with_their_names() -> None:
+    runs = [make_run("a", 2.0), replace(make_run("b", 1.0), name="other")]
+    headers, cells = render_rows(rank_runs(runs, LOSS))
+    assert [row[headers.index("name")] for row in cells] == ["other", "tiny"]
+    assert "name" not in render_rows(rank_runs(runs[:1], LOSS))[0]
 
 
 def test_a_file_that_is_not_ours_is_left_and_named(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -145,7 +147,27 @@ def test_a_sweep_is_resumed_by_one_process_at_a_time(context: Context) -> None:
     planned = launch_sweep(context.project.root / "sweep.yaml", submit=False, context=context)
     with (
         hold_sweep(context, planned.submission),
-        pytest.raises(StorageError, match="another process"),
+        pytest.raises(
+            StorageError, match=rf"its launch goes on \(pid {os.getpid()} on {os.uname().nodename}\)"
+        ) as caught,
         hold_sweep(context, planned.submission),
     ):
         pass
+    assert caught.value.hint == f"wait for it or end it, and then: nexa sweep --resume {planned.submission}"
+
+
+def test_a_sweep_that_is_being_launched_is_not_resumed_meanwhile(context: Context, clock: FakeClock) -> None:
+    refused: list[str] = []
+
+    class ResumingClock(FakeClock):
+        def now(self) -> datetime:
+            for manifest in () if refused else context.project.manifests.glob("sweep_*.json"):
+                # Its members have no manifests yet: to whoever resumed it now, all of them would be missing.
+                with pytest.raises(StorageError, match="its launch goes on"), hold_sweep(context, manifest.stem):
+                    pass
+                refused.append(manifest.stem)
+            return clock.now()
+
+    path = context.project.root / "sweep.yaml"
+    planned = launch_sweep(path, submit=False, context=replace(context, clock=ResumingClock()))
+    assert refused == [planned.submission]

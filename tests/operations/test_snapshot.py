@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from nexa_contracts.clock import SystemClock
-from nexa_contracts.errors import ConfigError, EvidenceMissing
+from nexa_contracts.errors import ConfigError, EvidenceMissing, NotFound
 from nexa_infra.operations import snapshot
-from nexa_infra.operations.snapshot import read_code, unpack_snapshot, write_snapshot
+from nexa_infra.operations.snapshot import describe_snapshot, read_code, unpack_snapshot, write_snapshot
+from nexa_infra.operations.snapshot_names import find_snapshot
 from nexa_infra.process import SystemRunner
 from nexa_infra.storage.layout import Project, Tiers
 from nexa_infra.storage.tiers import init_tiers
@@ -209,3 +210,32 @@ def test_a_name_that_is_no_text_does_not_break_the_record(root: Path) -> None:
     (root / os.fsdecode(b"l\xe9nk")).symlink_to("/elsewhere")
     record = read_code(root, runner=RUNNER).record
     assert record.left_out == ("l\ufffdnk",)
+
+
+def test_a_snapshot_keeps_the_commit_it_was_taken_at_and_who_it_was_taken_for(root: Path, tiers: Tiers) -> None:
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "one")
+    state = read_code(root, runner=RUNNER)
+    write_snapshot(state, Project(root), tiers, taken_for="run_a")
+    (root / "train.py").write_text("print('two')\n")
+    now = read_code(root, runner=RUNNER).record
+    record = describe_snapshot(state.record.snapshot, tiers, like=now)
+    assert record == state.record.model_copy(update={"taken_for": "run_a"})
+    assert record.commit is not None
+    tiers.snapshot_record(state.record.snapshot).write_text("{")
+    assert describe_snapshot(state.record.snapshot, tiers, like=now).commit is None
+
+
+def test_a_snapshot_is_found_by_the_beginning_of_its_digest(root: Path, tiers: Tiers) -> None:
+    state = read_code(root, runner=RUNNER)
+    write_snapshot(state, Project(root), tiers)
+    digest = state.record.snapshot
+    assert find_snapshot(digest[:16], tiers) == find_snapshot(digest, tiers) == digest
+    for text in ("", "x", "../x", digest + "0"):
+        with pytest.raises(NotFound, match="begins so"):
+            find_snapshot(text, tiers)
+    other = digest[:16] + "f" * 48
+    tiers.snapshot(other).write_bytes(b"")
+    with pytest.raises(ConfigError, match="begins 2 code snapshots"):
+        find_snapshot(digest[:16], tiers)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nexa_contracts.errors import AlreadyExists, Refused
+from nexa_contracts.clock import SystemClock
+from nexa_contracts.errors import AlreadyExists, ConfigError, Refused, StorageError
 from nexa_contracts.run import RunOutcome
 from nexa_contracts.states import JobState
 from nexa_infra.operations.backends import create_backend
 from nexa_infra.operations.context import Context, open_context
+from nexa_infra.operations.launch import launch_training_job
 from nexa_infra.operations.reconcile import settle_costs, settle_ended
 from nexa_infra.operations.unsubmitted import check_unsettled, hold_launch, settle_unsubmitted
 from nexa_infra.process import SystemRunner
 from nexa_infra.scheduling.backend import LaunchRequest
+from nexa_infra.scheduling.slurm.chunks import Chunk
 from nexa_infra.storage.manifests import find_cost, find_outcome, record_manifest, record_outcome
 from nexa_infra.testing.backend import STAMP, make_entry, write_plan
 from nexa_infra.testing.clock import FakeClock
@@ -38,6 +43,13 @@ def plan(context: Context, **changes: Any) -> None:
     """Plan a run, and be killed before it is handed over."""
     with hold_launch(context, RUN):
         record_manifest(context.project, make_manifest(run_id=RUN, **changes))
+
+
+def fail(context: Context, error: BaseException, **changes: Any) -> None:
+    """Plan a run, and fail before it is handed over."""
+    with hold_launch(context, RUN):
+        record_manifest(context.project, make_manifest(run_id=RUN, **changes))
+        raise error
 
 
 def settle(context: Context) -> tuple[str, ...]:
@@ -118,6 +130,10 @@ def test_a_run_in_the_queue_is_left_alone(context: Context) -> None:
     handles = backend.submit(made, write_plan(made, context.project.root))
     try:
         assert settle(context) == ()
+        (context.project.run(RUN) / ".launch.lock").unlink()
+        with pytest.raises(StorageError), hold_launch(context, RUN):
+            raise StorageError("the supervisor did not start")  # after the queue took it
+        assert find_outcome(context.project, RUN) is None
     finally:
         backend.cancel(handles)
         end_supervisor()
@@ -144,8 +160,78 @@ def test_members_of_sweeps_and_runs_of_other_backends_are_left_to_be_resumed(con
     plan(context, sweep_id=SWEEP, index=0)
     assert settle(context) == ()
     context.project.manifest(RUN).unlink()
-    record_manifest(context.project, make_manifest(run_id=RUN, backend="slurm"))
+    record_manifest(context.project, make_manifest(run_id=RUN, backend="ssh"))
     assert settle(context) == ()
+
+
+def test_a_run_that_slurm_was_asked_to_take_is_left_to_slurm(context: Context) -> None:
+    plan(context, backend="slurm", config_source="a.yaml")
+    chunk = Chunk(folder=context.project.run(RUN), number=0, name=RUN, options=(), arguments=(), runs={RUN: 0})
+    chunk.save()
+    assert settle(context) == ()
+    chunk.forget()
+    assert settle(context) == (RUN,)
+    failure = outcome_of(context).failure
+    assert failure is not None
+    assert failure.evidence == ("launch it again: nexa launch a.yaml --backend slurm",)
+
+
+def test_a_launch_that_fails_when_its_run_is_planned_records_its_own_reason_at_once(context: Context) -> None:
+    with pytest.raises(ConfigError, match="TOKEN"):
+        fail(context, ConfigError("secrets: TOKEN is set nowhere", hint="export it"), config_source="a.yaml")
+    outcome = outcome_of(context)
+    assert (outcome.state, outcome.attempts) == (JobState.FAILED, 0)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "not_submitted"
+    assert outcome.failure.message == (
+        "it was planned and never submitted, because its launch failed: secrets: TOKEN is set nowhere; export it; "
+        "nothing of it ran"
+    )
+    assert outcome.failure.evidence == ("launch it again: nexa launch a.yaml",)
+    assert settle(context) == ()
+
+
+def test_of_a_launch_that_fails_unexpectedly_the_class_of_the_error_is_told(context: Context) -> None:
+    with pytest.raises(ValueError, match="odd"):
+        fail(context, ValueError("odd"))
+    failure = outcome_of(context).failure
+    assert failure is not None
+    assert "because its launch failed: ValueError: odd; nothing" in failure.message
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), AlreadyExists("the id of another launch")])
+def test_what_says_nothing_of_the_run_is_not_recorded_as_the_reason(context: Context, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        fail(context, error)
+    assert find_outcome(context.project, RUN) is None
+
+
+def test_a_launch_whose_disk_fails_before_it_is_handed_over_shows_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "hello.yaml").write_text("command: [echo, hello]\nresources: {memory: 64MiB}\n")
+    context = open_context(tmp_path, environment=dict(os.environ))
+    failed: list[str] = []
+
+    class FailingClock(SystemClock):
+        def now(self) -> datetime:
+            if not failed and any(context.project.manifests.glob("run_*.json")):
+                failed.append("once")
+                raise StorageError("the disk failed")
+            return super().now()
+
+    with pytest.raises(StorageError, match="the disk failed"):
+        launch_training_job(tmp_path / "hello.yaml", context=replace(context, clock=FailingClock()))
+    (path,) = context.project.manifests.glob("outcome_*.json")
+    assert "because its launch failed: the disk failed; nothing" in json.loads(path.read_text())["failure"]["message"]
+
+
+def test_a_launch_that_fails_before_it_holds_its_run_leaves_nothing(context: Context) -> None:
+    class BrokenClock(FakeClock):
+        def monotonic_s(self) -> float:
+            raise StorageError("no locks available")
+
+    with pytest.raises(StorageError, match="no locks"), hold_launch(replace(context, clock=BrokenClock()), RUN):
+        pass
+    assert not context.project.run(RUN).exists()
 
 
 def test_a_run_of_a_version_that_left_no_mark_is_left_alone(context: Context) -> None:

@@ -118,11 +118,52 @@ def test_a_run_nobody_knows_is_unknown_and_not_failed() -> None:
     assert shown.reason == "planned, not submitted, or the backend has lost it"
 
 
-@pytest.mark.parametrize("outcome", [{"state": "LATER"}, {"state": "FAILED", "seconds": "x"}, {"failure": 1}])
+ENDED: dict[str, Any] = {"state": "FAILED", "seconds": 1.0, "attempts": 1}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"state": "LATER"}, {"state": "FAILED", "seconds": "x"}, {"failure": 1}, {**ENDED, "attempts": float("inf")},
+        {**ENDED, "state": "RUNNING"}, {**ENDED, "metrics": [1]},
+        {**ENDED, "failure": {"kind": "crash", "message": "m", "evidence": 5}},
+    ],
+)  # fmt: skip
 def test_an_outcome_that_is_none_of_ours_is_said_and_breaks_no_view(outcome: dict[str, Any]) -> None:
     shown = view(outcome, None)
     assert shown.state is JobState.UNKNOWN
     assert "its outcome is damaged" in str(shown.reason)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"estimate": 5}, {"estimate": {"rate": 5}}, {"estimate": {"rate": {"hourly": "x"}, "units_per_run": 4}},
+        {"estimate": {"rate": {"hourly": 10**400}, "units_per_run": 4}}, {"point": 5}, {"point": "x"}, {"index": "x"},
+        {"estimate": {"rate": {"hourly": 1.0}, "units_per_run": float("inf")}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("outcome", [{}, {"state": "SUCCEEDED", "seconds": 1.0, "attempts": 1}])
+def test_a_manifest_that_is_none_of_ours_is_said_and_breaks_no_view(
+    changes: dict[str, Any], outcome: dict[str, Any]
+) -> None:
+    live = None if outcome else LiveState(JobState.RUNNING, reason="waits")
+    shown = render_view(RUN, MANIFEST | changes, outcome, live=live, before_s=1.0, progress=Progress())
+    assert shown.state is (JobState.SUCCEEDED if outcome else JobState.RUNNING)
+    assert (shown.name, shown.cost, shown.index, shown.point) == ("n", None, None, {})
+    assert "its manifest is damaged" in str(shown.reason)
+
+
+@pytest.mark.parametrize("seconds", ["x", None, [1], 10**400])
+def test_an_attempt_that_is_none_of_ours_breaks_no_view(tmp_path: Path, seconds: object) -> None:
+    project = Project(tmp_path)
+    project.manifests.mkdir(parents=True)
+    project.manifest(RUN).write_text(json.dumps(MANIFEST))
+    project.attempts(RUN).mkdir(parents=True)
+    for number, value in ((1, seconds), (2, 7.0)):
+        project.attempt(RUN, number).write_text(json.dumps({"seconds": value}))
+    (run,) = Watcher(project, RUN, [RUN], lambda _: {}).look().runs
+    assert run.seconds == 7.0
 
 
 def test_an_unknown_price_is_an_unknown_cost() -> None:

@@ -57,9 +57,10 @@ def test_without_a_result_the_last_values_of_the_metrics_are_the_outcomes(
 
 
 def test_what_the_program_concludes_goes_before_what_it_said(tmp_path: Path) -> None:
-    code = "say(attempt=1, step=9, loss=9.0)\nconclude(steps=10, metrics={'eval_loss': 1.0})\nsys.exit(3)"
-    outcome = run_to_end(tmp_path, code)
-    assert (outcome.steps, outcome.metrics) == (10, {"eval_loss": 1.0})
+    code = "say(attempt=1, step=9, loss=9.0, eval_loss=2.0)\nconclude(steps=10, metrics={'eval_loss': 1.0})\n"
+    for end in ("sys.exit(3)", ""):
+        outcome = run_to_end(tmp_path / (end or "succeeds"), code + end)
+        assert (outcome.steps, outcome.metrics) == (10, {"loss": 9.0, "eval_loss": 1.0})
 
 
 def test_a_result_that_holds_no_number_hides_none(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def test_a_resumption_counts_with_what_still_runs_of_its_sweep(queue: LocalQueue
     assert ready(queue) == []
 
 
+def test_what_ended_and_cannot_be_recorded_yet_takes_no_turn_of_its_sweep(queue: LocalQueue) -> None:
+    first, *_ = queue.add_jobs([new_job(index, max_parallel=1) for index in range(3)])
+    queue.update_job(first, state=JobState.RUNNING, ended_s=5.0)
+    assert ready(queue) == [1, 2]
+
+
 def test_a_delay_counts_in_its_own_boot_only(queue: LocalQueue) -> None:
     (job_id,) = queue.add_jobs([new_job()])
     queue.update_job(job_id, not_before_s=50.0, boot_id=BOOT)

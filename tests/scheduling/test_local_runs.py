@@ -43,6 +43,39 @@ def test_leaving_with_a_checkpoint_uses_up_no_retry(machine: LocalMachine, tmp_p
     assert [each.state for each in machine.attempts(tmp_path, handle)] == [JobState.PREEMPTED, JobState.SUCCEEDED]
 
 
+def test_a_run_that_reaches_its_walltime_goes_on_as_often_as_allowed(machine: LocalMachine, tmp_path: Path) -> None:
+    request = make_request(tmp_path, "import time; time.sleep(60)", walltime_s=0.3, max_time_outs=1, max_retries=0)
+    (handle,) = launch(machine.backend, tmp_path, request)
+    assert machine.outcome(tmp_path, handle).state is JobState.TIMED_OUT
+    assert [each.state for each in machine.attempts(tmp_path, handle)] == [JobState.TIMED_OUT] * 2
+
+
+def test_a_program_that_always_leaves_is_not_started_for_ever(machine: LocalMachine, tmp_path: Path) -> None:
+    request = make_request(tmp_path, "raise SystemExit(75)", max_preemptions=1, max_retries=9)
+    (handle,) = launch(machine.backend, tmp_path, request)
+    outcome = machine.outcome(tmp_path, handle)
+    assert (outcome.state, outcome.attempts) == (JobState.FAILED, 2)
+    assert outcome.failure is not None
+    assert outcome.failure.message == "left 2 times; max_preemptions is 1"
+
+
+def test_a_crash_that_came_at_the_same_step_before_is_not_tried_a_third_time(
+    machine: LocalMachine, tmp_path: Path
+) -> None:
+    code = (
+        "import json, os; line = json.dumps({'step': 4}) + chr(10); "
+        "open(os.environ['NEXA_RUN_DIR'] + '/metrics.jsonl', 'a').write(line); raise ValueError('bad row')"
+    )
+    (handle,) = launch(machine.backend, tmp_path, make_request(tmp_path, code, max_retries=9))
+    outcome = machine.outcome(tmp_path, handle)
+    assert (outcome.state, outcome.attempts) == (JobState.FAILED, 2)
+    assert outcome.failure is not None
+    assert outcome.failure.message == (
+        "ValueError: bad row; the same as in attempt 1 at step 4, so it is not tried again"
+    )
+    assert [each.step for each in machine.attempts(tmp_path, handle)] == [4, 4]
+
+
 @pytest.mark.parametrize(("status", "kind"), [(2, "bad_request"), (65, "diverged"), (78, "bad_request")])
 def test_what_cannot_get_better_is_not_tried_again(
     machine: LocalMachine, tmp_path: Path, status: int, kind: str

@@ -126,13 +126,14 @@ def test_a_record_that_is_none_of_ours_is_a_crash_and_does_not_hold_up_the_queue
     assert "1.json" in failure.message
 
 
-def test_an_outcome_that_is_garbage_stays_and_the_queue_lets_the_job_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", '{"state": "RUNNING"}'])
+def test_an_outcome_that_is_garbage_stays_and_the_queue_lets_the_job_go(tmp_path: Path, text: str) -> None:
     clock = FakeClock()
     job = running_job(tmp_path, clock)
     Path(job.outcome).parent.mkdir(parents=True)
-    Path(job.outcome).write_text("{")
+    Path(job.outcome).write_text(text)
     assert Settler(boot_id=BOOT, environment={}, clock=clock).settle(job)["state"] is JobState.FAILED
-    assert Path(job.outcome).read_text() == "{"
+    assert Path(job.outcome).read_text() == text
 
 
 def test_a_run_whose_folder_was_removed_is_let_go(tmp_path: Path) -> None:

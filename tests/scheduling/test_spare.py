@@ -121,3 +121,11 @@ def test_rooms_of_entries_that_are_gone_are_swept_and_kept_records_stay(tmp_path
     sweep_rooms(tmp_path, {"living", None})
     assert sorted(path.name for path in tmp_path.iterdir()) == [".living.json.tmp", "kept.json"]
     sweep_rooms(tmp_path / "none", set())
+
+
+def test_what_stands_among_the_rooms_and_is_none_does_not_stop_the_supervisor(tmp_path: Path) -> None:
+    (tmp_path / ".nfs0000000001").touch()  # of a file that someone still holds; a network file system keeps it
+    (tmp_path / ".gone.json.tmp").mkdir()
+    (tmp_path / ".old.json.tmp").touch()
+    sweep_rooms(tmp_path, ())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gone.json.tmp", ".nfs0000000001"]

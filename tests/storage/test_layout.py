@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexa_contracts.errors import ConfigError
-from nexa_infra.storage.layout import Project, RunDir, Tiers, checkpoint_name, find_root
+from nexa_infra.storage.layout import Project, Tiers, checkpoint_name, find_root
+from nexa_infra.storage.run_dir import RunDir
 
 TIERS = Tiers(Path("/s"), Path("/d"), Path("/h"))
 PROJECT = Project(Path("/p"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,3 +107,29 @@ def test_a_name_that_is_taken_is_not_waited_for(tiers: Tiers) -> None:
     serve(Inbox(io.BytesIO(render_line(1, asked))), answers, tiers=tiers, clock=CLOCK)
     (fields,) = [parse_answer(line)[1] for line in answers.getvalue().splitlines()]
     assert "exists and was not promoted" in str(fields["error"])
+
+
+def test_what_can_never_be_promoted_does_not_hold_up_the_others(tiers: Tiers, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), Asked(tiers) as asked:
+        with away(tiers):
+            assert not any(asked.save(step, promote=True) for step in (1, 2))
+            (tiers.checkpoints_temp(RUN_ID) / "checkpoint-1" / "model.safetensors").write_bytes(b"damaged since")
+        assert all(asked.save(step, promote=False) for step in (3, 4, 5, 6))
+    assert on_durable(tiers) == {label(2).name}
+    assert 1 not in on_scratch(tiers)
+    assert len([record for record in caplog.records if f"is not kept name={label(1).name}" in record.message]) == 1
+
+
+def test_what_durable_does_not_take_this_time_does_not_hold_up_the_others(tiers: Tiers) -> None:
+    with Asked(tiers) as asked:
+        with away(tiers):
+            assert not any(asked.save(step, promote=True) for step in (1, 2))
+            (tiers.checkpoints_temp(RUN_ID) / "checkpoint-1" / "latest").symlink_to("model.safetensors")
+        assert asked.save(3, promote=False)
+    assert on_durable(tiers) == {label(2).name}
+
+
+def test_what_has_just_failed_is_not_tried_again_at_once(tiers: Tiers, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), away(tiers), Asked(tiers) as asked:
+        assert not asked.save(1, promote=True)
+    assert len([record for record in caplog.records if "still not promoted" in record.message]) == 1  # at the end

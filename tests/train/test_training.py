@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -74,6 +75,20 @@ def test_a_training_that_left_goes_on_as_if_it_had_not(site: Site, leave_after: 
     assert whole.result.metrics["eval_loss"] == resumed.result.metrics["eval_loss"]
     assert {line["attempt"] for line in resumed.metrics} == {1, 2}
     assert resumed.metrics[: len(left.metrics)] == left.metrics
+
+
+def test_weights_that_are_saved_once_for_two_places_are_not_called_missing(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = site.train(site.job("training.max_steps=10"))
+    loud = logging.getLogger("transformers.trainer")
+    loud.addHandler(caplog.handler)
+    try:
+        again = site.train(site.job("training.max_steps=20", resume_from=first.job.run_id))
+    finally:
+        loud.removeHandler(caplog.handler)
+    assert again.result.resumed_from == f"{first.job.run_id} step 10"
+    assert "missing keys" not in caplog.text
 
 
 def test_a_new_run_goes_on_from_the_checkpoint_of_another(site: Site) -> None:

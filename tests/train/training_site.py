@@ -18,8 +18,9 @@ from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.config import load_config, parse_override
 from nexa_contracts.dataset import SourceProvenance
 from nexa_contracts.run import RunConfig, WorkResult
-from nexa_infra.storage.layout import RunDir, Tiers
+from nexa_infra.storage.layout import Tiers
 from nexa_infra.storage.registration import DatasetDescription, register_dataset
+from nexa_infra.storage.run_dir import RunDir
 from nexa_train.job import Job
 from nexa_train.signals import LeaveRequest
 

@@ -1,0 +1,62 @@
+"""What the nodes of one training tell each other through files before it starts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nexa_contracts.base import Contract
+
+
+class JoinDecision(Contract):
+    """Which nodes go on, as one of them wrote it for all; created exclusively, so that there is one a round."""
+
+    round: int = Field(ge=0)
+    """From 0, which follows the reports; each later one follows an all-reduce."""
+    state: Literal["try", "go", "stop"]
+    """`try`: the joined ones run an all-reduce; `go`: training may start; `stop`: it must not."""
+    joined: tuple[str, ...] = ()
+    """The nodes of the training, in the order of their ranks."""
+    spares: tuple[str, ...] = ()
+    """Healthy nodes that are not needed so far."""
+    refused: dict[str, str] = {}
+    """Why a node does not join, by its name."""
+    warnings: tuple[str, ...] = ()
+    """What does not keep anybody out."""
+    reason: str = ""
+    """Why it stops."""
+
+
+class JoinSign(Contract):
+    """A node is about to run the all-reduce of a round."""
+
+    node: str
+    """Its name."""
+    round: int = Field(ge=0)
+    """The round it joins."""
+    address: str
+    """Host name or address under which the others reach it."""
+    port: int = Field(ge=1, le=65535)
+    """A port that was free; the first node's is where all meet."""
+    processes: int = Field(ge=1)
+    """Of this node in the all-reduce: one for each GPU."""
+
+
+class JoinResult(Contract):
+    """What the all-reduce of a round came to on one node."""
+
+    node: str
+    """Its name."""
+    round: int = Field(ge=0)
+    """The round it was of."""
+    is_done: bool
+    """Whether the sum came out right."""
+    is_own_fault: bool = False
+    """Whether what failed is this node's alone, as a package that is missing."""
+    words: str = ""
+    """What failed."""
+    ahead_s: float | None = None
+    """How far this node's clock is ahead of the median of all, read right after a barrier."""
+    all_reduce_gb_s: float | None = None
+    """Bus bandwidth of the all-reduce."""

@@ -1,0 +1,1 @@
+"""The judges: what a reading means, as values in and values out."""

@@ -1,0 +1,135 @@
+"""Which nodes join, given what they reported and how many are wanted; values in, values out.
+
+Every node may be the one that decides, so the same reports give the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from nexa_contracts.health import HealthReport, NodeFacts
+from nexa_contracts.rendezvous import JoinDecision, JoinResult
+from nexa_infra.health.checks.machine import MAX_SKEW_S
+
+_COMPARED = ("driver", "environment_digest", "code_digest", "container_digest", "gpu_names")
+_NEEDED = ("environment_digest",)
+_SHOWN = 16
+
+
+def decide_first(
+    nodes: Sequence[str], reports: Mapping[str, HealthReport | None], *, wanted: int, waited_s: float
+) -> JoinDecision:
+    """Return who joins by the reports; a node without one is refused as having vanished.
+
+    The nodes that agree are the largest group with the same facts; of equal ones that with the earliest node.
+    """
+    refused: dict[str, str] = {}
+    healthy: dict[str, NodeFacts] = {}
+    for node in dict.fromkeys(nodes):
+        report = reports.get(node)
+        if report is None:
+            refused[node] = f"vanished: no report in {waited_s:g} s"
+        elif not report.is_healthy:
+            refused[node] = describe_problems(report)
+        else:
+            healthy[node] = report.facts
+    refused |= _refuse_unlike(healthy)
+    refused |= _refuse_early_and_late({node: facts for node, facts in healthy.items() if node not in refused})
+    able = [node for node in healthy if node not in refused]
+    versions = sorted({", ".join(healthy[node].vbios) for node in able})
+    warnings = (f"GPU firmware differs: {' | '.join(versions)}",) if len(versions) > 1 else ()
+    return _divide(able, refused, wanted=wanted, number=0, warnings=warnings)
+
+
+def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], *, wanted: int) -> JoinDecision:
+    """Return what follows from the all-reduce of a round: go, another round with spares, or stop."""
+    number = before.round + 1
+    refused: dict[str, str] = {}
+    for node in before.joined:
+        result = results.get(node)
+        if result is None:
+            refused[node] = "vanished between its check and joining"
+        elif result.is_own_fault:
+            refused[node] = f"all-reduce: {result.words}"
+        elif result.ahead_s is not None and abs(result.ahead_s) > MAX_SKEW_S:
+            refused[node] = f"clock is {result.ahead_s:+.2f} s off the others; allowed: {MAX_SKEW_S:g} s"
+    if refused:
+        able = [node for node in (*before.joined, *before.spares) if node not in refused]
+        return _divide(able, before.refused | refused, wanted=wanted, number=number, warnings=before.warnings)
+    failed = [result for node in before.joined if (result := results.get(node)) and not result.is_done]
+    if not failed:
+        return before.model_copy(update={"round": number, "state": "go"})
+    # All are there, and what failed lies between them: a spare would be a guess.
+    words = "; ".join(f"{result.node}: {result.words}" for result in failed[:_SHOWN])
+    reason = f"the all-reduce failed on {len(failed)} of {len(before.joined)} nodes: {words}"
+    return before.model_copy(update={"round": number, "state": "stop", "reason": reason})
+
+
+def describe_problems(report: HealthReport) -> str:
+    """Return what keeps a node out, on one line."""
+    if not report.checks:
+        return "nothing was checked"
+    return "; ".join(
+        f"{check.name} {check.result}: {check.measured + ', ' if check.measured else ''}{check.evidence}"
+        for check in report.problems
+    )
+
+
+def _divide(
+    able: Sequence[str], refused: Mapping[str, str], *, wanted: int, number: int, warnings: tuple[str, ...]
+) -> JoinDecision:
+    if len(able) >= wanted:
+        joined, spares = tuple(able[:wanted]), tuple(able[wanted:])
+        return JoinDecision(
+            round=number, state="try", joined=joined, spares=spares, refused=dict(refused), warnings=warnings
+        )
+    why = "; ".join(f"{node}: {words}" for node, words in list(refused.items())[:_SHOWN])
+    reason = f"{len(able)} of {wanted} nodes can join; {why or 'no more were there'}"
+    return JoinDecision(
+        round=number, state="stop", spares=tuple(able), refused=dict(refused), warnings=warnings, reason=reason
+    )
+
+
+def _refuse_unlike(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
+    refused = {}
+    needed = [*_NEEDED, *(["code_digest"] if any(of.code_digest for of in facts.values()) else [])]
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for node, of in facts.items():
+        unknown = [name for name in needed if getattr(of, name) is None]
+        if unknown:
+            refused[node] = f"{', '.join(unknown)} unknown"
+        else:
+            groups.setdefault(tuple(getattr(of, name) for name in _COMPARED), []).append(node)
+    if groups:
+        chosen = max(groups, key=lambda key: len(groups[key]))  # the first of equal ones, which has the earliest node
+        for key, members in groups.items():
+            if key != chosen:
+                refused |= dict.fromkeys(members, _tell_difference(key, chosen, groups[chosen]))
+    return refused
+
+
+def _tell_difference(found: tuple[object, ...], chosen: tuple[object, ...], others: Sequence[str]) -> str:
+    differing = [
+        f"{name} {_show(own)}, on {others[0]} {_show(theirs)}"
+        for name, own, theirs in zip(_COMPARED, found, chosen, strict=True)
+        if own != theirs
+    ]
+    return f"differs from {len(others)} other{'' if len(others) == 1 else 's'}: {'; '.join(differing)}"
+
+
+def _show(value: object) -> str:
+    text = ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value or "none")
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def _refuse_early_and_late(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
+    offsets = {node: of.clock_offset_s for node, of in facts.items() if of.clock_offset_s is not None}
+    if not offsets:
+        return {}
+    middle = median(offsets.values())
+    return {
+        node: f"clock is {offset - middle:+.2f} s off the others; allowed: {MAX_SKEW_S:g} s"
+        for node, offset in offsets.items()
+        if abs(offset - middle) > MAX_SKEW_S
+    }

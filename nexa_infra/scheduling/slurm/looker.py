@@ -1,0 +1,120 @@
+"""Looking at runs: one question to Slurm, lost answers found, and what has ended in silence settled."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from nexa_contracts.clock import Clock
+from nexa_contracts.errors import StorageError
+from nexa_contracts.states import JobState
+from nexa_infra.scheduling.fence import Owner, claim_run
+from nexa_infra.scheduling.records import read_regular
+from nexa_infra.scheduling.slurm.chunks import Chunk
+from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob
+from nexa_infra.scheduling.slurm.looking import Jobs, RunState, look_at
+from nexa_infra.scheduling.slurm.settling import SlurmSettler, describe_loss
+from nexa_infra.scheduling.slurm.submission import Submitter
+from nexa_infra.storage.layout import Project
+from nexa_infra.storage.recorded import find_ended
+from nexa_infra.storage.run_dir import RunDir
+
+logger = logging.getLogger(__name__)
+
+_CANCELLED = "cancelled"
+"""Claims a run in the place of a job's name."""
+
+
+class Looker:
+    """Knows how to tell what the runs of a project are doing."""
+
+    def __init__(
+        self, project_runs: Path, *, client: SlurmClient, environment: Mapping[str, str], clock: Clock
+    ) -> None:
+        self._runs = project_runs
+        self._project = Project(project_runs.parent)
+        self._client = client
+        self._clock = clock
+        self._settler = SlurmSettler(environment=environment, clock=clock)
+
+    def look(self, chunks: Mapping[str, Chunk]) -> dict[str, RunState]:
+        """Return what is known of each of these runs, and settle those whose jobs have ended in silence.
+
+        Slurm is asked once, and not at all when every run has its outcome.
+
+        Raises:
+            StorageError: an outcome cannot be read.
+            ExternalError: Slurm does not answer.
+        """
+        ends = {run_id: self._find_end(run_id) for run_id in find_ended(self._project, chunks.keys())}
+        states = {run_id: RunState(state) for run_id, state in ends.items() if state is not None}
+        waiting = {run_id: chunk for run_id, chunk in chunks.items() if run_id not in states}
+        if not waiting:
+            return states
+        listed = self._client.list_jobs()
+        jobs = Jobs(listed)
+        waiting = self._adopt(waiting, jobs, listed)
+        look = look_at(waiting, jobs, client=self._client, project_runs=self._runs, clock=self._clock)
+        states.update(look.states)
+        troubles = self._settler.settle(look.ended)
+        for end in look.ended:
+            state = self._find_end(end.run_id)
+            why = f"{end.message}; not recorded yet: {troubles.get(end.run_id, 'its job does that itself')}"
+            states[end.run_id] = RunState(JobState.UNKNOWN, reason=why) if state is None else RunState(state)
+        return states
+
+    def end_unclaimed(self, chunks: Mapping[str, Chunk]) -> None:
+        """End on record those of these runs that no job has begun and that share their task with others.
+
+        Raises:
+            StorageError: a run's folder cannot be read or written.
+        """
+        ended = []
+        for run_id, chunk in chunks.items():
+            # Whoever claims it is the only one who may run it: its task passes it over.
+            ours = Owner(cluster="", job_id=chunk.job_of(run_id) or "", name=_CANCELLED)
+            if claim_run(RunDir(self._runs / run_id), ours, clock=self._clock) == ours:
+                ended.append(describe_loss(run_id, chunk, is_cancelled=True))
+        self._settler.settle(ended)
+
+    def drop_if_ended(self, chunk: Chunk) -> bool:
+        """Forget a chunk that Slurm was never asked to take, when all its runs have ended; return whether it was one.
+
+        Raises:
+            StorageError: the disk is read-only or broken.
+        """
+        if chunk.asked_at is not None or any(self._find_end(run_id) is None for run_id in chunk.runs):
+            return False
+        chunk.forget()
+        return True
+
+    def _find_end(self, run_id: str) -> JobState | None:
+        return read_outcome_state(self._project.outcome(run_id))
+
+    def _adopt(self, chunks: Mapping[str, Chunk], jobs: Jobs, listed: tuple[SlurmJob, ...]) -> dict[str, Chunk]:
+        lost = {chunk.name: chunk for chunk in chunks.values() if chunk.job_id is None and chunk.name in jobs.names}
+        if not lost:
+            return dict(chunks)
+        submitter = Submitter(self._client, self._clock, "")
+        found = {name: submitter.find(chunk, listed) or chunk for name, chunk in lost.items()}
+        return {run_id: found.get(chunk.name, chunk) for run_id, chunk in chunks.items()}
+
+
+def read_outcome_state(path: Path) -> JobState | None:
+    """Return the state in an outcome's file; None while there is none.
+
+    Raises:
+        StorageError: the disk does not let us read it.
+    """
+    try:
+        return JobState(json.loads(read_regular(path))["state"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        # It stays as it is for a person to see, and nobody waits for another one.
+        logger.warning("outcome cannot be read path=%s reason=%s", path, error)
+        return JobState.FAILED
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error

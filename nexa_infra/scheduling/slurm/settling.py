@@ -1,0 +1,153 @@
+"""Settling a job that Slurm says has ended and that left no outcome: what it could not record is written in its stead.
+
+A job records its own end; this is for those that could not: their node failed, they were killed at their time limit or
+for their memory, they were cancelled before they began, or Slurm has lost them. An outcome is created exclusively, so a
+job that was only slow to say how it ended is never contradicted twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from nexa_contracts.clock import Clock
+from nexa_contracts.errors import NexaError, StorageError
+from nexa_contracts.states import JobState
+from nexa_infra.scheduling.entry import Entry, read_entries
+from nexa_infra.scheduling.evidence import pick_evidence, read_tail
+from nexa_infra.scheduling.fence import find_start
+from nexa_infra.scheduling.logs import keep_log, scratch_log
+from nexa_infra.scheduling.lost import describe_lost
+from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
+from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk
+from nexa_infra.scheduling.slurm.client import SlurmJob
+from nexa_infra.scheduling.slurm.states import describe
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {
+    JobState.NODE_FAILED: "lost",
+    JobState.TIMED_OUT: "timed_out",
+    JobState.OUT_OF_MEMORY: "out_of_memory",
+    JobState.CANCELLED: "cancelled",
+    JobState.FAILED: "lost",
+    JobState.PREEMPTED: "preempted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How Slurm says that the job of a run ended."""
+
+    run_id: str
+    chunk: Chunk
+    state: JobState
+    message: str
+    nodes: str = ""
+
+    @property
+    def outcome(self) -> JobState:
+        """The state of the run: nothing starts a job again that Slurm preempted and let go."""
+        return JobState.FAILED if self.state is JobState.PREEMPTED else self.state
+
+
+def judge(run_id: str, chunk: Chunk, job: SlurmJob) -> Ended | None:
+    """Return how a job ended that Slurm still knows; None while it may go on."""
+    state, reason = describe(job)
+    if not state.is_final and state is not JobState.PREEMPTED:
+        return None
+    why = "" if not reason else f" ({reason})"
+    where = f" on {job.nodes}" if job.nodes else ""
+    said = f"Slurm says that job {chunk.job_of(run_id)} ended as {job.state}{where}{why}"
+    if state is JobState.SUCCEEDED:
+        state, said = JobState.FAILED, f"{said}, but it left no outcome"
+    return Ended(run_id, chunk, state, said, job.nodes)
+
+
+def describe_loss(run_id: str, chunk: Chunk, *, is_cancelled: bool) -> Ended:
+    """Return how a run ended whose job Slurm does not know any more."""
+    if is_cancelled:
+        return Ended(run_id, chunk, JobState.CANCELLED, "cancelled on request")
+    said = f"Slurm does not know job {chunk.job_of(run_id)} any more, and it left no outcome"
+    return Ended(run_id, chunk, JobState.NODE_FAILED, said)
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmSettler:
+    """Writes the records of runs whose jobs have ended in silence."""
+
+    environment: Mapping[str, str]
+    """Of whoever settles: values of secrets to hide in what a job could not hide itself."""
+    clock: Clock
+
+    def settle(self, ended: Sequence[Ended]) -> dict[str, str]:
+        """Give every one of these runs its outcome; return for those that got none why not."""
+        troubles: dict[str, str] = {}
+        ordered = sorted(ended, key=lambda each: str(each.chunk.spec))
+        for spec, group in groupby(ordered, key=lambda each: each.chunk.spec):
+            members = list(group)
+            try:
+                entries = read_entries(spec, [each.chunk.runs[each.run_id] for each in members])
+            except NexaError as error:
+                troubles.update({each.run_id: error.message for each in members})
+                continue
+            for each in members:
+                try:
+                    self._settle(entries[each.chunk.runs[each.run_id]], each)
+                except StorageError as error:
+                    troubles[each.run_id] = error.message
+        for message in sorted(set(troubles.values())):
+            logger.warning("runs cannot be settled now: %s", message)
+        return troubles
+
+    def _settle(self, entry: Entry, ended: Ended) -> None:
+        attempts = read_attempts(entry.run_dir)
+        attempt = self._describe(entry, ended, attempts)
+        number = len(attempts)
+        if attempt.number > number:
+            if not record_attempt(entry.run_dir, attempt):
+                return  # its job lives, and has just said how it went
+            number = attempt.number
+            self._keep_log(entry, attempt.number)
+        if record_outcome(entry, replace(attempt, state=ended.outcome), attempts=number):
+            logger.info("run settled run_id=%s state=%s: %s", entry.run_id, ended.outcome, ended.message)
+
+    def _describe(self, entry: Entry, ended: Ended, attempts: Sequence[Attempt]) -> Attempt:
+        begun = find_start(entry.run_dir, len(attempts) + 1)
+        said = ended.message if begun is not None or attempts else f"{ended.message}; it had not begun"
+        if begun is None:
+            now = self.clock.now()
+            nothing = Attempt(
+                run_id=entry.run_id, number=0, state=ended.state, started_at=now, ended_at=now, seconds=0.0
+            )
+            last = replace(attempts[-1], state=ended.state) if attempts else nothing
+        else:
+            last = describe_lost(entry, begun, secrets=self._hidden(entry.secrets), clock=self.clock)
+            last = replace(last, state=ended.state)
+        evidence = () if last.failure is None else last.failure.evidence
+        evidence = evidence or self._read_evidence(ended, entry)
+        return replace(last, failure=Failure(_KINDS[ended.state], said, evidence))
+
+    def _read_evidence(self, ended: Ended, entry: Entry) -> tuple[str, ...]:
+        said = ended.chunk.folder / FOLDER / f"{ended.chunk.job_of(ended.run_id)}.out"
+        try:
+            with said.open("rb") as stream:
+                return pick_evidence(read_tail(stream), self._hidden(entry.secrets))
+        except OSError:
+            return ()  # a job that never began said nothing
+
+    def _keep_log(self, entry: Entry, number: int) -> None:
+        log = scratch_log(entry.scratch, entry.run_id, number)
+        try:
+            with log.open("rb") as stream:
+                keep_log(stream, entry.run_dir.log(number), hidden=self._hidden(entry.secrets))
+            log.unlink()
+        except FileNotFoundError:
+            return  # on a scratch of its own node
+        except (OSError, StorageError) as error:
+            logger.warning("log stays where it is run_id=%s path=%s reason=%s", entry.run_id, log, error)
+
+    def _hidden(self, names: Collection[str]) -> tuple[str, ...]:
+        return tuple(self.environment[name] for name in names if self.environment.get(name))

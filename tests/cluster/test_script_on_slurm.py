@@ -1,0 +1,89 @@
+"""The script as Slurm runs it: in arrays, on several nodes, with the warning signal; a stand-in for Python says how."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nexa_contracts.clock import SystemClock
+from nexa_contracts.resources import Resources
+from nexa_contracts.site import SlurmSite
+from nexa_infra.process import SystemRunner
+from nexa_infra.scheduling.slurm.client import SlurmClient
+from nexa_infra.scheduling.slurm.options import render_options
+from nexa_infra.scheduling.slurm.script import SCRIPT, SCRIPT_NAME
+from tests.cluster.slurm_cluster import SlurmCluster
+
+STAND_IN = """#!/bin/sh
+trap 'echo warned >> said; exit 0' USR1
+printf '%s %s %s %s:' "$(hostname)" "${SLURM_ARRAY_TASK_ID:--}" "$SLURM_CPUS_PER_TASK" "$CUDA_VISIBLE_DEVICES" >> said
+printf ' %s' "$@" >> said
+printf '\\n' >> said
+while [ -e stay ]; do sleep 0.1; done
+"""
+
+
+def submit(cluster: SlurmCluster, folder: Path, *arguments: str, array: str | None = None, **asked: Any) -> str:
+    (folder / SCRIPT_NAME).write_text(SCRIPT)
+    python = folder / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    client = SlurmClient(
+        SystemRunner(), environment={"PATH": os.environ["PATH"], **cluster.environment}, clock=SystemClock()
+    )
+    options = render_options(
+        Resources(memory="64MiB", walltime="10m", **asked),
+        SlurmSite(),
+        job_name="script",
+        output="%A_%a.out",
+        export=("PATH",),
+        array=array,
+    )
+    return client.submit(options, folder / SCRIPT_NAME, [str(python), *arguments])
+
+
+def wait_for_lines(folder: Path, holds: Callable[[list[str]], bool]) -> list[str]:
+    deadline_s = time.monotonic() + 90
+    said = folder / "said"
+    while not holds(lines := said.read_text().splitlines() if said.exists() else []):
+        logs = [path.read_text() for path in folder.glob("*.out")]
+        assert time.monotonic() < deadline_s, (lines, logs)
+        time.sleep(0.1)
+    return lines
+
+
+def test_tasks_of_an_array_get_the_same_arguments_and_their_own_number(cluster: SlurmCluster, tmp_path: Path) -> None:
+    job_id = submit(cluster, tmp_path, "spec with space.json", "20", "3", array="0-1,4", cpus=2, gpus_per_node=1)
+    lines = wait_for_lines(tmp_path, lambda lines: len(lines) == 3)
+    assert sorted(line.split()[1] for line in lines) == ["0", "1", "4"]
+    entry = ": -P -m nexa_infra.scheduling.slurm_entry spec with space.json --offset 20 --rows 3"
+    assert all(line.endswith(entry) for line in lines)
+    assert all(line.split()[2] == "2" and line.split()[3][0].isdecimal() for line in lines)
+    assert (tmp_path / f"{job_id}_4.out").read_text().startswith(f"nexa: job {job_id}, task 4, restart 0, on n")
+
+
+def test_several_nodes_have_one_entry_each_with_all_its_cores(cluster: SlurmCluster, tmp_path: Path) -> None:
+    submit(cluster, tmp_path, "spec.json", "0", "1", "srun", nodes=2, cpus=3, gpus_per_node=2)
+    lines = wait_for_lines(tmp_path, lambda lines: len(lines) == 2)
+    assert len({line.split()[0] for line in lines}) == 2
+    assert {tuple(line.split()[2:4]) for line in lines} == {("3", "0,1:")}
+    assert all("nexa_infra.scheduling.node_entry spec.json --offset 0 --rows 1" in line for line in lines)
+
+
+def test_the_warning_reaches_the_entry_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
+    (tmp_path / "stay").touch()
+    job_id = submit(cluster, tmp_path, "spec.json", "0")
+    wait_for_lines(tmp_path, lambda lines: len(lines) == 1)
+    cluster.run("scancel", "--batch", "--signal=USR1", job_id)
+    assert wait_for_lines(tmp_path, lambda lines: len(lines) == 2)[1] == "warned"
+
+
+def test_the_warning_reaches_the_entries_of_several_nodes(cluster: SlurmCluster, tmp_path: Path) -> None:
+    (tmp_path / "stay").touch()
+    job_id = submit(cluster, tmp_path, "spec.json", "0", "1", "srun", nodes=2)
+    wait_for_lines(tmp_path, lambda lines: len(lines) == 2)
+    cluster.run("scancel", "--batch", "--signal=USR1", job_id)
+    assert wait_for_lines(tmp_path, lambda lines: len(lines) == 4)[2:] == ["warned", "warned"]
