@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "sets", multiple=True, type=CONFIG_KEY, metavar="KEY=VALUE", help="Override a config key; can be repeated."
 )
-@click.option("--backend", metavar="NAME", help="Where it runs; default: the site's, else local.")
+@click.option("--backend", metavar="NAME", help="Where it runs: local, ddp (local, with torchrun), slurm.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Machines; resources.nodes of the config.")
+@click.option("--gpus-per-node", type=click.IntRange(min=0), help="GPUs of each; resources.gpus_per_node.")
+@click.option("--nproc", type=click.IntRange(min=1), help="Training processes on each; resources.processes_per_node.")
 @click.option("--resume", metavar="RUN", type=RUN, help="Go on from the newest verified checkpoint of RUN.")
 @click.option(
     "--code",
@@ -34,6 +37,9 @@ def command(
     config: Path,
     sets: tuple[str, ...],
     backend: str | None,
+    nodes: int | None,
+    gpus_per_node: int | None,
+    nproc: int | None,
     resume: str | None,
     snapshot: str | None,
     dry_run: bool,
@@ -47,39 +53,45 @@ def command(
 
     \b
     Example:
-      nexa launch nexa_train/configs/baseline.yaml --dry-run
-      nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4
+      nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4 --dry-run
       nexa launch nexa_train/configs/baseline.yaml --resume run_20251030_213000_k3f9
+      nexa launch nexa_train/configs/baseline.yaml --backend ddp --nproc 2
+      nexa launch nexa_train/configs/baseline.yaml --backend slurm --nodes 4 --gpus-per-node 8
     """
-    from nexa_cli.launching import finish, is_far, print_plan
+    from nexa_cli.launching import check_waiting, finish, is_far, print_plan
     from nexa_cli.naming import find_run
     from nexa_contracts.config import parse_override
     from nexa_infra.operations.context import open_context
     from nexa_infra.operations.launch import launch_training_job
     from nexa_infra.operations.snapshot_names import find_snapshot
 
-    if wait and not as_json:
-        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")
+    check_waiting(wait, as_json)
+    shape = _name_shape(nodes=nodes, gpus_per_node=gpus_per_node, processes_per_node=nproc)
     context = open_context()
     resumed = None if resume is None else find_run(context.project, resume)
     launched = launch_training_job(
         config,
-        overrides=[parse_override(text) for text in sets],
+        overrides=[parse_override(text) for text in (*sets, *shape)],
         backend=backend,
         resume=resumed,
         snapshot=None if snapshot is None else find_snapshot(snapshot, context.tiers),
         dry_run=dry_run,
         context=context,
     )
-    if resumed is not None and not dry_run:
-        _warn_of_nothing_left(context.project, resumed, launched.submission)
     if dry_run:
         print_plan(launched, as_json=as_json)
         return 0
+    _warn_of_nothing_left(context.project, resumed, launched.submission)
     return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach and not is_far(launched))
 
 
-def _warn_of_nothing_left(project: Project, resumed: str, run_id: str) -> None:
+def _name_shape(**asked: int | None) -> list[str]:
+    return [f"resources.{key}={number}" for key, number in asked.items() if number is not None]
+
+
+def _warn_of_nothing_left(project: Project, resumed: str | None, run_id: str) -> None:
+    if resumed is None:
+        return
     from nexa_cli.output import note
     from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 

@@ -145,3 +145,13 @@ def _print_file(path: str, text: str, *, left_out: int) -> None:
     more = len(entries) + left_out - _SHOWN_RUNS
     if more > 0:
         click.echo(f"    … and {more} more")
+
+
+def check_waiting(wait: bool, as_json: bool) -> None:
+    """Return if `--wait` has a meaning here.
+
+    Raises:
+        UsageError: it is given without `--json`.
+    """
+    if wait and not as_json:
+        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")

@@ -65,12 +65,11 @@ def command(
       nexa sweep nexa_train/sweeps/random_search.yaml --backend slurm --submit
       nexa sweep --resume sweep_20251030_213000_k3f9
     """
-    from nexa_cli.launching import finish, is_far, print_plan
+    from nexa_cli.launching import check_waiting, finish, is_far, print_plan
     from nexa_cli.output import note
     from nexa_infra.operations.context import open_context
 
-    if wait and not as_json:
-        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")
+    check_waiting(wait, as_json)
     if (file is None) == (resume is None):
         raise click.UsageError("give exactly one of FILE and --resume SWEEP")
     context = open_context()

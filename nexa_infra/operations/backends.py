@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nexa_contracts.clock import Clock, SystemClock
@@ -16,11 +16,14 @@ from nexa_infra.scheduling.state_dir import StateDir
 from nexa_infra.storage.layout import Project
 
 if TYPE_CHECKING:
+    from nexa_contracts.config import Override
     from nexa_infra.operations.context import Context
     from nexa_infra.scheduling.backend import Backend
     from nexa_infra.scheduling.slurm.backend import SlurmBackend
 
-BACKENDS = ("local", "slurm")
+BACKENDS = ("local", "slurm", "ddp")
+DDP = "ddp"
+"""Short for this machine, with torchrun whatever the config says."""
 ANSWER_TIMEOUT_S = 20.0
 """For a command of Slurm where no config is read."""
 
@@ -32,7 +35,7 @@ def create_backend(name: str, context: Context) -> Backend:
         ConfigError: there is no such backend.
     """
     match name:
-        case "local":
+        case "local" | "ddp":
             return LocalBackend(
                 state_dir(context.environment),
                 environment=context.environment,
@@ -43,6 +46,15 @@ def create_backend(name: str, context: Context) -> Backend:
             return site_slurm_backend(context)
         case _:
             raise ConfigError(f"backend: found {name!r}; allowed: {', '.join(BACKENDS)}")
+
+
+def resolve_backend(name: str, overrides: Sequence[Override]) -> tuple[str, tuple[Override, ...]]:
+    """Return the backend that a name is short for, and the overrides that go with it; those given go before."""
+    if name != DDP:
+        return name, tuple(overrides)
+    from nexa_contracts.config import Override
+
+    return "local", (Override(key="launcher", value="torchrun", text="torchrun"), *overrides)
 
 
 def local_backend(environment: Mapping[str, str] | None = None) -> LocalBackend:

@@ -11,6 +11,7 @@ from nexa_contracts.config import Override, load_config
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.run import RunConfig
 from nexa_contracts.yaml_text import read_yaml
+from nexa_infra.operations.backends import resolve_backend
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.handing_over import find_backend, hand_over_rest
 from nexa_infra.operations.live import live_states, newest_members
@@ -43,6 +44,7 @@ def launch_training_job(  # noqa: PLR0913 - each keyword is an option of the com
         StorageError: a tier is missing, full or read-only, or a dataset is not the one that was registered.
     """
     context = context or open_context()
+    backend, overrides = resolve_backend(backend or context.site.backend, overrides)
     run_config = load_run_config(config, overrides)
     resumes = link_to_run(context, resume, run_config) if resume is not None else None
 
@@ -55,7 +57,7 @@ def launch_training_job(  # noqa: PLR0913 - each keyword is an option of the com
             source=str(config),
             overrides={item.key: item.text for item in overrides},
         )
-        return carry_out(context, asked, How(backend or context.site.backend, dry_run=dry_run))
+        return carry_out(context, asked, How(backend, dry_run=dry_run))
 
     return with_free_id(context, build)
 
@@ -76,6 +78,7 @@ def launch_sweep(
     Raises: as `launch_training_job`.
     """
     context = context or open_context()
+    backend, overrides = resolve_backend(backend or context.site.backend, overrides)
     config, base, definition = load_sweep(path, overrides)
 
     def build(stamp: str) -> Launched:
@@ -91,7 +94,7 @@ def launch_sweep(
             has_study=config.has_study,
         )
         how = How(
-            backend or context.site.backend,
+            backend,
             dry_run=dry_run,
             submit=submit,
             sweep=NewSweep(config, base, len(definition)),

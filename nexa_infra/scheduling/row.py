@@ -18,7 +18,7 @@ from nexa_infra.scheduling.logs import keep_log, scratch_log
 from nexa_infra.scheduling.lost import describe_lost
 from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
 from nexa_infra.scheduling.settle import decide
-from nexa_infra.scheduling.slurm.own_job import OwnJob, SlurmListener
+from nexa_infra.scheduling.slurm.own_job import OwnJob, SlurmListener, slurm_variables
 from nexa_infra.scheduling.spare import Spare
 from nexa_infra.storage.fence import Fence
 from nexa_infra.storage.run_dir import RunDir
@@ -108,7 +108,7 @@ class RowRunner:
             longest_s=self._longest_s(entry, number),
             note_leaving=partial(_note, fence),
         )
-        told = replace(entry, environment={**entry.environment, **fence.tell()})
+        told = replace(entry, environment={**slurm_variables(self._environment), **entry.environment, **fence.tell()})
         try:
             return run_attempt(told, number, self._listener, around=around)
         except StorageError as error:

@@ -22,6 +22,7 @@ from nexa_infra.scheduling.signals import SignalQueue
 
 _WATCHED = (signal.SIGCHLD, *PASSED_ON.values())
 _ANSWER_S = 60.0
+_JOB = re.compile(r"[0-9]+(?:_[0-9]+)?", re.ASCII)
 _STEP = re.compile(r"[0-9]+(?:_[0-9]+)?\.[0-9]+", re.ASCII)
 """A step that srun started; the others are `.batch`, `.extern` and `.interactive`."""
 _SHELL_SIGNALS = 128
@@ -82,12 +83,14 @@ def end_leftovers(environment: Mapping[str, str], runner: CommandRunner) -> None
     Raises:
         ExternalError: Slurm does not answer; a step could not be started either.
     """
-    job_id = environment.get("SLURM_JOB_ID", "")
-    if environment.get(env.ATTEMPT, "1") == "1" or not job_id.isdecimal():
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    # The SLURM_JOB_ID of an array's last task is the array's: with it the other tasks' steps would be ended too.
+    job_id = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID", "")
+    if environment.get(env.ATTEMPT, "1") == "1" or _JOB.fullmatch(job_id) is None:
         return
     listing = ("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%i")
     found = runner.run(listing, timeout_s=_ANSWER_S).require_success().stdout.split()
-    steps = [word for word in found if _STEP.fullmatch(word)]
+    steps = [word for word in found if _STEP.fullmatch(word) and word.rpartition(".")[0] == job_id]
     if steps:
         runner.run(("scancel", "--signal=KILL", *steps), timeout_s=_ANSWER_S).require_success()
 

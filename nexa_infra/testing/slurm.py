@@ -59,6 +59,8 @@ class FakeSlurm(CommandRunner):
         """What sbatch says instead of taking a job."""
         self.takes: int | None = None
         """So many jobs more; after them it refuses, or loses the question where `refusal` is None."""
+        self.accounting: list[str] | None = None
+        """What sacct prints, a line a job; None: this cluster has no accounting."""
         self.next_id = 1
         self.on_submit: Callable[[Call], None] = lambda _: None
         """Told of each call of sbatch before anything is done; it may raise."""
@@ -104,7 +106,7 @@ class FakeSlurm(CommandRunner):
             "squeue": self._squeue,
             "scancel": self._scancel,
             "scontrol": self._scontrol,
-            "sacct": lambda _: Completed(1, stderr="Slurm accounting storage is disabled\n"),
+            "sacct": self._sacct,
             "sinfo": lambda _: Completed(0, "main*|1|8|65536|infinite|(null)\n"),
         }
         answer = answers[call.argv[0]]
@@ -159,6 +161,11 @@ class FakeSlurm(CommandRunner):
                 )
                 lines.append("".join(f"{word}|" for word in fields))
         return Completed(0, "".join(f"{line}\n" for line in lines))
+
+    def _sacct(self, call: Call) -> Completed:
+        if self.accounting is None:
+            return Completed(1, stderr="Slurm accounting storage is disabled\n", argv=call.argv)
+        return Completed(0, "".join(f"{line}\n" for line in self.accounting))
 
     def _scancel(self, call: Call) -> Completed:
         names = _names(call.argv)

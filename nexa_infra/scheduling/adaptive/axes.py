@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nexa_contracts.base import Scalar
-
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
+    from nexa_contracts.base import Scalar
     from nexa_contracts.sweep import Axis
 
 

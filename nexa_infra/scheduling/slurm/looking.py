@@ -37,23 +37,24 @@ class RunState:
 
 
 class Jobs:
-    """One answer of Slurm, by array job and task."""
+    """One answer of Slurm, by name, array job and task.
+
+    The name belongs to it: a controller that was killed has lost its newest jobs, and gives their ids out again.
+    """
 
     def __init__(self, jobs: Iterable[SlurmJob]) -> None:
-        self._by_task: dict[tuple[str, int | None], SlurmJob] = {}
+        self._by_task: dict[tuple[str, str, int | None], SlurmJob] = {}
         self.names: set[str] = set()
         for job in jobs:
             self.names.add(job.name)
             for task in job.task_ids or (None,):
-                self._by_task[job.array_job_id, task] = job
+                self._by_task[job.name, job.array_job_id, task] = job
 
     def find(self, run_id: str, chunk: Chunk) -> SlurmJob | None:
         """Return the job of a run; None when Slurm knows none, or another one under that id."""
         if chunk.job_id is None:
             return None
-        job = self._by_task.get((chunk.job_id, chunk.task_of(run_id)))
-        # A controller that was killed has lost its newest jobs, and gives their ids out again.
-        return job if job is not None and job.name == chunk.name else None
+        return self._by_task.get((chunk.name, chunk.job_id, chunk.task_of(run_id)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ _GIVEN_UP = frozenset({"PREEMPTED", "PENDING", "REQUEUED"})
 _LIVING = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "RESIZING"})
 
 
+def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what Slurm says to a job: srun within it needs that, and programs expect it."""
+    return {name: text for name, text in environment.items() if name.startswith(("SLURM_", "SLURMD_"))}
+
+
 @dataclass(frozen=True, slots=True)
 class OwnJob:
     """The job or the task of an array that this process is in."""

@@ -139,13 +139,12 @@ class _Planner:
             export=self.exported,
             array=window.array or None,
         )
-        how = "srun" if resources.nodes > 1 else "batch"
         return Chunk(
             folder=around.folder,
             number=number,
             name=name,
             options=options,
-            arguments=(around.python, str(around.folder / SPEC_NAME), str(window.offset), str(each), how),
+            arguments=(around.python, str(around.folder / SPEC_NAME), str(window.offset), str(each)),
             runs=runs,
             offset=window.offset,
             rows_per_task=each,

@@ -216,3 +216,14 @@ def test_the_log_of_a_run_that_has_not_begun_is_empty_and_follows_to_its_end(sit
     lines = site.backend.logs(handle, follow=True)
     site.slurm.run_waiting()
     assert list(lines) == ["one"]
+
+
+def test_where_a_site_has_accounting_it_tells_how_a_forgotten_job_ended(site: FakeSite) -> None:
+    site.launch(1)
+    begin(site)
+    site.slurm.forget(1)
+    site.slurm.accounting = [f"1_0|TIMEOUT|0:0|n2|{NAME}", "1_0|COMPLETED|0:0|n2|someone-elses"]
+    assert look(site)[0] is JobState.TIMED_OUT
+    failure = site.outcome().failure
+    assert failure is not None
+    assert failure.message.startswith("Slurm says that job 1_0 ended as TIMEOUT on n2")

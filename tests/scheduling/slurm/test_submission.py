@@ -252,3 +252,13 @@ def test_runs_of_a_resumption_are_found_through_their_manifest(site: FakeSite) -
         f"{SWEEP}.c0",
         f"{SWEEP}.resume-20260102_040000_aaaa.c0",
     ]
+
+
+def test_a_row_that_shares_its_task_can_be_cancelled_until_it_begins(site: FakeSite) -> None:
+    handles = site.launch(2, rows_per_task=2)
+    second = handles[1].name
+    assert site.backend.cancel_runs([second]) == {second}
+    assert site.backend.run_states([second])[second].state is JobState.CANCELLED
+    site.slurm.run_waiting()
+    states = site.backend.states(handles)
+    assert [states[handle] for handle in handles] == [JobState.SUCCEEDED, JobState.CANCELLED]
