@@ -27,16 +27,20 @@ def test_the_command_is_passed_on_word_by_word(launcher: Launcher, command: list
     assert wrapped == launcher.wrap(command, resources, run_id=RUN_ID)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: str(launcher.name))
-def test_several_nodes_are_refused(launcher: Launcher) -> None:
+def test_one_process_cannot_be_on_several_nodes() -> None:
     with pytest.raises(ConfigError, match=r"resources\.nodes: found 2"):
-        launcher.wrap(["true"], Resources(nodes=2), run_id=RUN_ID)
+        select_launcher("python").wrap(["true"], Resources(nodes=2), run_id=RUN_ID)
+
+
+def test_several_nodes_are_started_by_a_step_on_each() -> None:
+    command = TorchrunLauncher().wrap(["true"], Resources(nodes=2), run_id=RUN_ID)
+    assert "nexa_infra.scheduling.step_entry" in command
+    assert "--nodes=2" in command
 
 
 def test_two_runs_on_one_machine_never_share_a_rendezvous() -> None:
     one, other = (TorchrunLauncher().wrap(["true"], Resources(), run_id=f"{RUN_ID}-{n}") for n in ("001", "002"))
-    assert "--rdzv-endpoint=localhost:0" in one
-    assert [word for word in one if word not in other] == [f"--rdzv-id={RUN_ID}-001"]
+    assert [word for word in one if word not in other] == [f"--run-id={RUN_ID}-001"]
 
 
 def test_processes_share_the_cores() -> None:
@@ -59,4 +63,4 @@ def test_torchrun_starts_one_process_per_gpu_and_each_knows_its_rank(tmp_path: P
     )
     command = TorchrunLauncher().wrap([sys.executable, "-c", code], Resources(gpus_per_node=2), run_id=RUN_ID)
     SystemRunner().run(command, timeout_s=300, cwd=tmp_path).require_success()
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": f"2 {RUN_ID}", "1": f"2 {RUN_ID}"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": f"2 {RUN_ID}-1", "1": f"2 {RUN_ID}-1"}

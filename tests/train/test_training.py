@@ -48,7 +48,7 @@ def test_metrics_hold_one_object_a_line_with_time_step_tokens_and_rates(site: Si
         assert line["tokens"] == line["step"] * 8 * 64
         assert line["mfu"] is None  # the peak of a CPU is not known
     heartbeat = json.loads(ran.job.run_dir.heartbeat.read_text())
-    assert heartbeat.keys() == {"time", "monotonic_s", "pid", "step", "max_steps", "attempt"}
+    assert heartbeat.keys() == {"time", "monotonic_s", "pid", "step", "max_steps", "attempt", "batches"}
 
 
 def test_the_same_config_and_seed_give_the_same_curve_to_the_bit(site: Site) -> None:
