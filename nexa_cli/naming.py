@@ -11,6 +11,7 @@ from nexa_infra.storage.where import Condition
 LAST = "last"
 _SHOWN = 5
 _RUN_PREFIX = "run_"
+_TO_THE_SECOND = len("run_20261101_120000")
 _LISTED = {"run": "`nexa runs` lists them", "sweep": "`nexa sweeps` lists them"}
 _LAUNCHED = {"run": "nexa launch FILE", "sweep": "nexa sweep FILE"}
 
@@ -72,12 +73,23 @@ def _find(project: Project, text: str, *, kind: str) -> str:
 def _find_ids(index: RunIndex, prefix: str, *, kind: str) -> list[str]:
     """Return the ids with that beginning, newest first; with no prefix only the newest."""
     if kind == "sweep":
-        return [row.sweep_id for row in index.find_sweeps() if row.sweep_id.startswith(prefix)]
+        sweeps = sorted(index.find_sweeps(), key=lambda row: (row.created_s, row.sweep_id), reverse=True)
+        return [row.sweep_id for row in sweeps if row.sweep_id.startswith(prefix)]
     if not prefix:
-        return [row.run_id for row in index.find_runs(limit=1)]
+        return _find_newest(index)
     if not prefix.startswith(_RUN_PREFIX[: len(prefix)]):
         return []
     # Ids are of 0-9 a-z _ -, all of which sort before ~.
     return [
         row.run_id for row in index.find_runs([Condition("run", ">=", prefix), Condition("run", "<", f"{prefix}~")])
     ]
+
+
+def _find_newest(index: RunIndex) -> list[str]:
+    # An id tells the second; of several runs of one second only the manifest says which came last.
+    newest = index.find_runs(limit=1)
+    if not newest:
+        return []
+    second = newest[0].run_id[:_TO_THE_SECOND]
+    rows = index.find_runs([Condition("run", ">=", second)])
+    return [max(rows, key=lambda row: (row.created_at, row.run_id)).run_id]

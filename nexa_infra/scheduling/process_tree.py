@@ -19,7 +19,9 @@ _PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
 _EMPTY_READS = 2
-"""How often in a row the table must show nothing of a job before it counts as gone."""
+"""How often in a row a still table must show nothing of a job before it counts as gone."""
+_RESTLESS_READS = 25
+"""How often in a row it may show nothing while processes are born all the time: there may never be a still one."""
 _KILL_ROUNDS = 250
 """About five seconds: a process still there after so many SIGKILLs hangs in the kernel."""
 
@@ -113,15 +115,18 @@ def list_members(token: str, *, root: int | None = None) -> list[int]:
 def end_tree(token: str, *, clock: Clock, grace_s: float, root: int | None = None) -> bool:
     """End every process of a job: each is asked once, and killed after `grace_s`; return whether none is left.
 
-    Processes that are born meanwhile are found too, because the table is read again until nothing is there, and then
-    once more: a read is no snapshot, and a process between two forks or amid its exec can be missed by one.
+    Processes that are born meanwhile are found too. A read of the table is no snapshot: a process between two forks is
+    missed by one, so only a read counts during which none was born; one amid its exec shows no environment, so the
+    next read comes a moment later.
     """
     asked: set[int] = set()
     deadline_s = clock.monotonic_s() + grace_s
-    empty = rounds = 0
-    while empty < _EMPTY_READS and rounds < _KILL_ROUNDS:
+    empty = restless = rounds = 0
+    while empty < _EMPTY_READS and restless < _RESTLESS_READS and rounds < _KILL_ROUNDS:
+        born = _read_last_pid()
         members = list_members(token, root=root)
-        empty = 0 if members else empty + 1
+        is_still = _read_last_pid() == born
+        empty, restless = (0, 0) if members else (empty + is_still, restless + 1)
         is_asked = clock.monotonic_s() < deadline_s
         rounds += not is_asked
         for pid in members:
@@ -130,9 +135,9 @@ def end_tree(token: str, *, clock: Clock, grace_s: float, root: int | None = Non
             elif pid not in asked:
                 send_signal(pid, signal.SIGTERM)
         asked.update(members)
-        if members:
+        if empty < _EMPTY_READS:
             clock.sleep(_POLL_S)
-    return empty >= _EMPTY_READS
+    return not members
 
 
 def list_children(pid: int) -> list[int]:
@@ -192,6 +197,14 @@ def reap_adopted(*, but: int) -> None:
             os.waitpid(process.mark.pid, os.WNOHANG)
         except ChildProcessError:
             continue  # reaped between the look and the call
+
+
+def _read_last_pid() -> bytes:
+    """Return the pid that was given out last.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_loadavg.5.html (fifth field).
+    """
+    return (_PROC / "loadavg").read_bytes().split()[-1]
 
 
 def _list_pids() -> list[int]:

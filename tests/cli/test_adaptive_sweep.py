@@ -51,13 +51,17 @@ def write(cli: Cli, between: str, *, sweep: str = SWEEP) -> None:
 
 
 def read_trials(cli: Cli, sweep_id: str) -> list[FrozenTrial]:
-    """As optuna-dashboard reads them: through Optuna alone."""
+    """As optuna-dashboard reads them: through Optuna alone. A job tells its study after it has recorded its end."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     path = cli.project.root / "storage" / "shared" / "active_jobs" / sweep_id / "study.journal"
     study = optuna.load_study(study_name=sweep_id, storage=JournalStorage(JournalFileBackend(str(path))))
+    deadline_s = time.monotonic() + DEADLINE_S
+    while any(trial.state.name == "RUNNING" for trial in study.get_trials()):
+        assert time.monotonic() < deadline_s, f"trials still run after {DEADLINE_S:g} s"
+        time.sleep(0.05)
     return study.get_trials()
 
 

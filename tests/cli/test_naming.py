@@ -19,6 +19,17 @@ def test_an_empty_name_is_nobody_and_not_the_last_run(cli: Cli, command: str) ->
     assert "found an empty name" in done.stderr
 
 
+def test_the_last_of_several_runs_of_one_second_is_the_one_launched_last(cli: Cli) -> None:
+    run_ids = [cli.json("launch", "hello.yaml", "--wait")["submission"] for _ in range(2)]
+    names = {run_id: f"run_20261101_000000_{letter * 4}" for run_id, letter in zip(run_ids, "ba", strict=True)}
+    for run_id, name in names.items():  # the later one sorts first
+        manifest = cli.project.manifest(run_id)
+        cli.project.manifest(name).write_text(manifest.read_text().replace(run_id, name))
+        manifest.unlink()
+    cli.project.index.unlink(missing_ok=True)
+    assert cli.json("show", "last")["manifest"]["run_id"] == names[run_ids[1]]
+
+
 def test_a_word_that_begins_no_id_is_not_found(cli: Cli) -> None:
     run_id = cli.json("launch", "hello.yaml", "--wait")["submission"]
     for word in ("none", "\N{PARTY POPPER}", "run_2\n"):
