@@ -11,28 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 from figures import write_figures
+from promotion_stall import measure_promotion
 
 from nexa_contracts import env
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.config import load_config, parse_override
 from nexa_contracts.run import RunConfig
-from nexa_infra.process import SystemRunner
 from nexa_infra.storage.layout import Tiers
-from nexa_infra.storage.promoter_client import PromoterClient
-from nexa_infra.storage.promoter_messages import PromoterRequest
 from nexa_infra.storage.run_dir import RunDir
 from nexa_infra.storage.sources import ensure_source
 from nexa_infra.storage.tiers import init_tiers
@@ -43,7 +38,6 @@ ROOT = Path(__file__).parents[1]
 BASELINE = ROOT / "nexa_train" / "configs" / "baseline.yaml"
 RUN_ID = "run_20260102_030405_over"
 BARE = ROOT / "benchmarks" / "bare_trainer.py"
-MIB = 1024 * 1024
 TIMEOUT_S = 600.0
 
 
@@ -146,6 +140,9 @@ def measure_steps(environment: dict[str, str], rounds: int) -> dict[str, Any]:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     compared = compare(switch.seen)
+    # Each ten steps against the ten before them: what changes slowly, the machine's clock for one, is in both.
+    pairs = zip(switch.seen["ours"], switch.seen["bare"], strict=False)
+    compared["ratio"] = round(statistics.median(ours / bare for ours, bare in pairs), 4)
     inside_ms = switch.inside_s * 1000 / (arguments["max_steps"] / 2)
     # The second figure has no noise of other programs in it: only the time spent within our hooks.
     return {
@@ -175,7 +172,8 @@ class Switch(Callback):
         for callback in self._ours:
             callback.on_train_begin(*values, **named)
 
-    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        self.pass_on("on_step_begin", args, state, control, **named)
         if state.global_step % 10 == 0:
             now_s = time.process_time()
             if state.global_step > 20:  # the first ones warm up
@@ -193,11 +191,14 @@ class Switch(Callback):
 def our_callbacks(job: Job, recipe: Any) -> list[Any]:
     """Return the callbacks of a training, checkpoints left out: what they cost is the third figure."""
     from nexa_train.callbacks.divergence import DivergenceCallback
+    from nexa_train.callbacks.fence import FenceCallback
     from nexa_train.callbacks.heartbeat import HeartbeatCallback
     from nexa_train.callbacks.leaving import LeaveCallback
     from nexa_train.callbacks.metrics import Meter, MetricsCallback
+    from nexa_train.callbacks.timeline import TimelineCallback
     from nexa_train.signals import LeaveRequest
     from nexa_train.throughput import measure_model
+    from nexa_train.timeline import Timeline
 
     clock = SystemClock()
     meter = Meter(
@@ -206,72 +207,11 @@ def our_callbacks(job: Job, recipe: Any) -> list[Any]:
     return [
         HeartbeatCallback(job, clock=clock),
         LeaveCallback(LeaveRequest()),
+        FenceCallback(job, clock=clock),
         MetricsCallback(job, meter=meter, clock=clock),
         DivergenceCallback(4.0),
+        TimelineCallback(Timeline(job, clock=clock)),
     ]
-
-
-def measure_promotion(environment: dict[str, str], rounds: int, size_mib: int) -> dict[str, Any]:
-    """Return how long training stands still for a checkpoint: handed to the promoter, against copied there and then.
-
-    The work beside it is a loop of matrix products; what it loses is its time beyond that of the same loop alone.
-    """
-    tiers = Tiers.from_environment(environment)
-    seen: dict[str, list[float]] = {"copied in place": [], "handed over": [], "lost beside the promoter": []}
-    with PromoterClient(tiers, starter=SystemRunner(), environment=environment) as client:
-        for number in range(1, rounds + 1):
-            source = fill(tiers.checkpoints_temp(RUN_ID) / f"checkpoint-{number}", size_mib)
-            started_s = time.monotonic()
-            copy_synchronously(source, tiers.durable / f"copy-{number}")
-            seen["copied in place"].append(time.monotonic() - started_s)
-            shutil.rmtree(tiers.durable / f"copy-{number}")
-            alone_s = statistics.median(time_call(work) for _ in range(50))
-            request = PromoterRequest.of_checkpoint(source, run_id=RUN_ID, step=number, promote=True, keep_last=1)
-            seen["handed over"].append(time_call(partial(client.submit, request)))
-            beside_s = []
-            while not client.collect():
-                beside_s.append(time_call(work))
-            # By medians: what another program took from single calls is not the promoter's doing.
-            lost_s = (statistics.median(beside_s or [alone_s]) - alone_s) * len(beside_s)
-            seen["lost beside the promoter"].append(max(0.0, lost_s))
-            shutil.rmtree(tiers.checkpoint(f"{RUN_ID}_step_{number}"))
-    medians = {name: round(statistics.median(values), 4) for name, values in seen.items()}
-    stall = medians["handed over"] + medians["lost beside the promoter"]
-    return {"size_mib": size_mib, "seconds": medians, "stall_ratio": round(stall / medians["copied in place"], 4)}
-
-
-def fill(folder: Path, size_mib: int) -> Path:
-    """Return a folder with one file of random bytes."""
-    folder.mkdir(parents=True)
-    with (folder / "model.safetensors").open("wb") as stream:
-        for _ in range(size_mib):
-            stream.write(os.urandom(MIB))
-        os.fsync(stream.fileno())
-    return folder
-
-
-def copy_synchronously(source: Path, target: Path) -> None:
-    """Copy a folder and flush it."""
-    shutil.copytree(source, target)
-    for path in target.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-
-
-def work() -> None:
-    """Do a few milliseconds of arithmetic on one core."""
-    import torch
-
-    torch.set_num_threads(1)
-    side = torch.full((384, 384), 0.5)
-    torch.mm(side, side)
-
-
-def time_call(call: Callable[[], None]) -> float:
-    """Return the wall seconds a call takes."""
-    started_s = time.monotonic()
-    call()
-    return time.monotonic() - started_s
 
 
 def compare(seen: dict[str, list[float]]) -> dict[str, float]:

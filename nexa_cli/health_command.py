@@ -48,7 +48,8 @@ def command(
         return CommandExit.DONE
     from nexa_cli.output import note
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.health import Demand, examine_nodes, keep_baseline, open_ledger
+    from nexa_infra.operations.health import examine_nodes, keep_baseline
+    from nexa_infra.operations.node_health import Demand, open_ledger
 
     context = open_context()
     size = None if memory is None else _parse_size(memory)
@@ -96,7 +97,7 @@ def list_command(as_json: bool) -> None:
 
     from nexa_cli.output import note, print_json, print_table
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.health import open_ledger
+    from nexa_infra.operations.node_health import open_ledger
 
     context = open_context()
     ledger = open_ledger(context)
@@ -129,7 +130,7 @@ def add_command(node: str, reason: str, lasts: str | None) -> None:
     from nexa_contracts.errors import ConfigError
     from nexa_contracts.units import parse_duration_s
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.health import open_ledger
+    from nexa_infra.operations.node_health import open_ledger
 
     try:
         length = None if lasts is None else timedelta(seconds=parse_duration_s(lasts))
@@ -152,7 +153,7 @@ def clear_command(node: str, reason: str) -> None:
       nexa health quarantine clear n7 --reason "fan replaced"
     """
     from nexa_infra.operations.context import open_context
-    from nexa_infra.operations.health import open_ledger
+    from nexa_infra.operations.node_health import open_ledger
 
     context = open_context()
     context.require_tiers()

@@ -10,6 +10,9 @@ import click
 from nexa_cli.arguments import CONFIG_KEY, RUN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nexa_contracts.config import Override
     from nexa_infra.storage.layout import Project
 
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--backend", metavar="NAME", help="Where it runs: local, ddp (local, with torchrun), slurm.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Machines; resources.nodes of the config.")
+@click.option("--spares", type=click.IntRange(min=0), help="Machines beside them for bad ones; resources.spares.")
 @click.option("--gpus-per-node", type=click.IntRange(min=0), help="GPUs of each; resources.gpus_per_node.")
 @click.option("--nproc", type=click.IntRange(min=1), help="Training processes on each; resources.processes_per_node.")
 @click.option("--resume", metavar="RUN", type=RUN, help="Go on from the newest verified checkpoint of RUN.")
@@ -38,6 +42,7 @@ def command(
     sets: tuple[str, ...],
     backend: str | None,
     nodes: int | None,
+    spares: int | None,
     gpus_per_node: int | None,
     nproc: int | None,
     resume: str | None,
@@ -56,22 +61,21 @@ def command(
       nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4 --dry-run
       nexa launch nexa_train/configs/baseline.yaml --resume run_20251030_213000_k3f9
       nexa launch nexa_train/configs/baseline.yaml --backend ddp --nproc 2
-      nexa launch nexa_train/configs/baseline.yaml --backend slurm --nodes 4 --gpus-per-node 8
+      nexa launch nexa_train/configs/baseline.yaml --backend slurm --nodes 4 --gpus-per-node 8 --spares 1
     """
     from nexa_cli.launching import check_waiting, finish, is_far, print_plan
     from nexa_cli.naming import find_run
-    from nexa_contracts.config import parse_override
     from nexa_infra.operations.context import open_context
     from nexa_infra.operations.launch import launch_training_job
     from nexa_infra.operations.snapshot_names import find_snapshot
 
     check_waiting(wait, as_json)
-    shape = _name_shape(nodes=nodes, gpus_per_node=gpus_per_node, processes_per_node=nproc)
+    shape = {"nodes": nodes, "spares": spares, "gpus_per_node": gpus_per_node, "processes_per_node": nproc}
     context = open_context()
     resumed = None if resume is None else find_run(context.project, resume)
     launched = launch_training_job(
         config,
-        overrides=[parse_override(text) for text in (*sets, *shape)],
+        overrides=_parse_overrides(sets, shape),
         backend=backend,
         resume=resumed,
         snapshot=None if snapshot is None else find_snapshot(snapshot, context.tiers),
@@ -85,8 +89,11 @@ def command(
     return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach and not is_far(launched))
 
 
-def _name_shape(**asked: int | None) -> list[str]:
-    return [f"resources.{key}={number}" for key, number in asked.items() if number is not None]
+def _parse_overrides(sets: Sequence[str], shape: Mapping[str, int | None]) -> list[Override]:
+    from nexa_contracts.config import parse_override
+
+    shaped = [f"resources.{key}={number}" for key, number in shape.items() if number is not None]
+    return [parse_override(text) for text in (*sets, *shaped)]
 
 
 def _warn_of_nothing_left(project: Project, resumed: str | None, run_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from nexa_contracts.units import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from nexa_contracts.cost import CostEstimate
+    from nexa_infra.health.ledger import Quarantine
     from nexa_infra.operations.context import Context
     from nexa_infra.operations.submitting import Launched
 
@@ -34,12 +36,14 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
     runs = format_count(plan.job_count, "run")
     click.echo(f"{runs} planned on {plan.backend}, started by {plan.launcher}; nothing was written")
     needs = plan.resources
+    spares = f" and {format_count(needs.spares, 'spare')}" if needs.spares else ""
     print_pairs(
         {
-            "each": f"{format_count(needs.nodes, 'node')}, {format_count(needs.cpus, 'core')}, {needs.memory}, "
+            "each": f"{format_count(needs.nodes, 'node')}{spares}, {format_count(needs.cpus, 'core')}, {needs.memory}, "
             f"{format_count(needs.gpus_per_node, 'GPU')}, "
             f"at most {needs.walltime}",
             "side by side": None if plan.max_parallel is None else f"at most {plan.max_parallel}",
+            "left out": "; ".join(map(_describe_quarantine, launched.kept_out)) or None,
             "cost": describe_estimate(launched.estimate),
         },
         indent=2,
@@ -76,6 +80,8 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
     A watched run or sweep ends 0 when everything succeeded, else 1.
     """
     _print_warnings(launched)
+    for standing in launched.kept_out:
+        note(f"left out: {_describe_quarantine(standing)}")
     if not launched.is_submitted:
         if as_json:
             print_json(_as_data(launched))
@@ -93,6 +99,10 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
             if waiting:
                 click.echo(f"{waiting} more wait for room (slurm.max_submitted); nexa watch hands them over")
             click.echo(f"watch: nexa status {launched.submission} --watch; end: nexa cancel {launched.submission}")
+            if launched.study is not None:
+                from nexa_infra.operations.studies import render_dashboard
+
+                click.echo(f"its trials, once the first has begun: {render_dashboard(launched.study)}")
         return CommandExit.DONE
     from nexa_cli.live import watch_submission
     from nexa_infra.operations.reconcile import settle_costs
@@ -110,6 +120,10 @@ def finish(context: Context, launched: Launched, *, as_json: bool, watch: bool) 
     return CommandExit.DONE if all(run.state == JobState.SUCCEEDED for run in view.runs) else CommandExit.FAILED
 
 
+def _describe_quarantine(standing: Quarantine) -> str:
+    return f"{standing.node} until {standing.expires_at:%Y-%m-%d %H:%M} UTC: {standing.reason}"
+
+
 def _as_data(launched: Launched) -> dict[str, Any]:
     return {
         "submission": launched.submission,
@@ -118,6 +132,8 @@ def _as_data(launched: Launched) -> dict[str, Any]:
         "submitted": launched.is_submitted,
         "estimate": launched.estimate.model_dump(mode="json"),
         "warnings": list(launched.warnings),
+        "left_out": [asdict(standing) for standing in launched.kept_out],
+        "study": None if launched.study is None else str(launched.study),
     }
 
 

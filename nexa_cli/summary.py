@@ -37,6 +37,11 @@ def print_summary(context: Context, view: SubmissionView, *, as_json: bool) -> N
     click.echo(f"cost: {format_count(len(view.runs), 'run')}, {format_duration(seconds)} of compute, "
                f"{format_usd(view.known_cost)}{unknown}")  # fmt: skip
     _print_next_for_sweep(view, ranked, failed=[run.run_id for run in failed])
+    study = context.tiers.study(view.submission)
+    if study.exists():
+        from nexa_infra.operations.studies import render_dashboard
+
+        click.echo(f"  {render_dashboard(study)}     its trials in a browser")
 
 
 def _print_leaderboard(context: Context, view: SubmissionView) -> list[str]:

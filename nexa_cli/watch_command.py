@@ -81,6 +81,8 @@ def _print(look: Looked, *, as_json: bool) -> None:
     parts = [describe_counts(look.counts) or "every run has ended"]
     if look.handed_over:
         parts.append(f"{format_count(look.handed_over, 'run')} handed over")
+    if look.held:
+        parts.append(f"{format_count(look.held, 'job')} let go that a node could not start")
     if look.costed:
         parts.append(f"{format_count(look.costed, 'cost')} settled")
     click.echo("; ".join(parts))

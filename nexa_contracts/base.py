@@ -43,7 +43,8 @@ Name = Annotated[str, AfterValidator(_name), Field(description=NAME_RULE)]
 class Part(BaseModel):
     """A value inside a contract: frozen, strict, unknown fields refused, no NaN and no infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Built when it is first used: a command uses a few of the many that it loads.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Contract(Part):
@@ -63,7 +64,7 @@ class Contract(Part):
 
     def to_json(self) -> str:
         """Return the contract as indented JSON with a final newline; equal contracts give equal text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return self.model_dump_json(indent=2) + "\n"
 
     def digest(self) -> str:
         """Return the sha256 of the canonical JSON (sorted keys, no white space), as hexadecimal text."""

@@ -34,6 +34,10 @@ JOB_TOKEN = "NEXA_JOB_TOKEN"  # noqa: S105 - the name of a variable
 FENCE = "NEXA_FENCE"
 """`<token>:<run's folder>` where another attempt may start while this one still lives; see storage/fence.py."""
 
+HEALTH = "NEXA_HEALTH"
+"""What the nodes of a distributed job are checked for before its processes start: a HealthPlan as JSON, on its way from
+the job entry to the nodes. The program does not get it."""
+
 _CREDENTIAL = re.compile(
     r"(?i)(?:^|_)(?:key|keys|tokens|pwd|pass|auth|authorization|cookie|pat|dsn|connection_string|webhook|private)"
     r"(?:$|_|[0-9])"

@@ -1,4 +1,6 @@
-"""Node health: what checks found, a node's report, the fleet's baseline, the quarantine ledger, what a site accepts."""
+"""Node health: what checks found, a node's report, the fleet's baseline, the quarantine ledger, what a site accepts,
+and what is done about it for one run.
+"""
 
 from __future__ import annotations
 
@@ -191,10 +193,29 @@ class HealthRequest(Part):
     """Digest of the container image the node runs."""
     accept_unknown: tuple[str, ...] = ()
     """Checks that may say `unknown`."""
+    skip: tuple[str, ...] = ()
+    """Checks that are left out, by name, as `disk` or `disk /data`."""
     measure_speed: bool = False
     """Measure copies and a matrix product too, which takes seconds of each GPU."""
     baseline: Baseline | None = None
     """What the speeds are held to."""
+
+
+class HealthPlan(Part):
+    """What is done about the nodes of a run, worked out at launch; `spec.json` carries it to them."""
+
+    ledger: str | None = None
+    """The cluster's quarantine ledger, which failures of nodes are written to; None: there is none."""
+    request: HealthRequest | None = None
+    """What each node is checked for before the processes start; None: they start unchecked."""
+    all_reduce: bool = True
+    """Nodes with GPUs run a short all-reduce over NCCL; without it they exchange over TCP, as nodes without GPUs do."""
+    report_s: float = Field(default=180.0, gt=0)
+    """Longest time in seconds that a node may take to check itself."""
+    join_s: float = Field(default=60.0, gt=0)
+    """Longest time in seconds of the exchange, or of the all-reduce with the loading of torch."""
+    moves: int = Field(default=0, ge=0)
+    """How often a job whose nodes were refused may be put back into the queue, to start without them."""
 
 
 class LedgerEntry(Contract):
@@ -217,10 +238,16 @@ class LedgerEntry(Contract):
 class HealthSite(Part):
     """What the nodes of this site are checked for, and what is done about bad ones."""
 
+    before_start: bool = True
+    """Check the nodes of a job that torchrun starts before its processes start; `check_nodes` of a run goes before."""
+    all_reduce: bool = True
+    """Let nodes with GPUs run a short all-reduce over NCCL then; it costs the loading of torch."""
     cluster: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     """Name of the cluster that the quarantine ledger and the baseline are of."""
     accept_unknown: tuple[str, ...] = ()
     """Checks that a node may join without, as `gpu_ecc` where the GPUs have none."""
+    skip: tuple[str, ...] = ()
+    """Checks that are left out, as `gpu_leftovers` where a daemon of the site's holds the GPUs, or `disk /data`."""
     mounts: tuple[str, ...] = ()
     """Folders that must be mounted on every node."""
     quarantine_for: Duration = "1d"

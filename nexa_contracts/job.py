@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from nexa_contracts.base import Contract, Part, Scalar
 from nexa_contracts.errors import ConfigError
+from nexa_contracts.health import HealthPlan
 from nexa_contracts.resources import Resources
 
 
@@ -42,6 +43,8 @@ class SpecEntry(Part):
     grace_s: float = Field(default=30.0, ge=0)
     """Between asking the work to leave and ending it."""
     resources: Resources
+    health: HealthPlan | None = None
+    """What is done about its nodes; None: nothing."""
 
 
 class JobSpec(Contract):

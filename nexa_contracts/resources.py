@@ -15,6 +15,8 @@ class Resources(Part):
 
     nodes: int = Field(default=1, ge=1, le=100_000)
     """Machines."""
+    spares: int = Field(default=0, ge=0, le=1000)
+    """Machines beside them, which take the place of those that are refused before the start; held, and paid for."""
     gpus_per_node: int = Field(default=0, ge=0, le=64)
     """GPUs on each machine; 0 trains on its cores."""
     gpu_type: str | None = Field(default=None, max_length=64)
@@ -45,6 +47,11 @@ class Resources(Part):
         return self.processes_per_node or max(1, self.gpus_per_node)
 
     @property
+    def held_nodes(self) -> int:
+        """Number of machines that the job holds, spares included."""
+        return self.nodes + self.spares
+
+    @property
     def world_size(self) -> int:
         """Number of training processes on all nodes together."""
         return self.nodes * self.processes
@@ -62,4 +69,4 @@ class Resources(Part):
     @property
     def gpu_hours(self) -> float:
         """GPU-hours if the run takes its whole walltime."""
-        return self.nodes * self.gpus_per_node * self.walltime_s / 3600
+        return self.held_nodes * self.gpus_per_node * self.walltime_s / 3600

@@ -70,6 +70,8 @@ class RunConfig(Contract):
     """How often torchrun starts the training processes again within an attempt when one of them dies."""
     stall_timeout: Duration | None = None
     """Ended and started again, as after a crash, when no step was made for so long; None: never."""
+    check_nodes: bool | None = None
+    """Check the nodes before torchrun starts the processes; None: as `health.before_start` of the site file says."""
     tags: dict[str, str] = {}
     """Labels to find and sum runs by."""
 
@@ -208,7 +210,7 @@ class FailureNote(Part):
 
     kind: str
     """bad_request, diverged, crash, stalled, killed, preempted, timed_out, out_of_memory, lost, storage, cancelled,
-    not_submitted."""
+    not_submitted, node_unhealthy."""
     message: str
     evidence: tuple[str, ...] = ()
 

@@ -58,8 +58,9 @@ class SlurmSite(Part):
     """Nodes never to be used."""
     gpu_types: dict[str, str] = {}
     """What the cluster calls a GPU type in its gres: `H100-SXM: h100`."""
-    signal: Literal["USR1", "USR2", "TERM", "CONT"] = "USR1"
-    """Sent before the time limit. Libraries lay claim to some: choose one that yours leave alone."""
+    signal: Literal["USR1", "USR2", "TERM"] = "USR1"
+    """Sent before the time limit, to the job entry alone, which asks the program to save and leave with SIGTERM. Of
+    USR1 and USR2 the other one is the program's own: it is passed on."""
     signal_lead: Duration = "2m"
     """How long before the time limit; Slurm itself is up to 30 s early or late."""
     requeue: bool = True

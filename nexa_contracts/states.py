@@ -29,6 +29,8 @@ class JobState(StrEnum):
         return self in FINAL_STATES
 
 
+NODE_UNHEALTHY = "node_unhealthy"
+"""Kind of the failure of an attempt whose nodes were refused before its processes started; its state is NODE_FAILED."""
 FINAL_STATES = frozenset(
     {
         JobState.SUCCEEDED,

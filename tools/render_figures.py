@@ -110,14 +110,14 @@ def _training(figures: Figures) -> Rows:
     yield (
         "processor time of a training step",
         f"{each['ours']:.1f} ms, of which {step['within_our_hooks_ms_a_step']:.2f} ms ours; "
-        f"bare Trainer {each['bare']:.1f} ms",
+        f"bare Trainer {each['bare']:.1f} ms ({each['ratio']:.3f} ×)",
     )
     stall = figures["promotion_stall"]
     seconds = stall["seconds"]
-    lost_s = seconds["handed over"] + seconds["lost beside the promoter"]
     yield (
-        f"time a training loses to the promotion of a checkpoint of {stall['size_mib']} MiB",
-        f"{lost_s * 1000:.1f} ms; copying it there and then {seconds['copied in place'] * 1000:.0f} ms",
+        f"a training stands still to promote a checkpoint of {stall['size_mib']} MiB",
+        f"{seconds['handed over'] * 1000:.1f} ms, and is slower by {seconds['lost beside the promoter'] * 1000:.0f} ms "
+        f"in all while it is promoted; copying it there and then {seconds['copied in place'] * 1000:.0f} ms",
     )
 
 

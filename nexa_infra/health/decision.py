@@ -15,6 +15,11 @@ from nexa_infra.health.checks.machine import MAX_SKEW_S
 _COMPARED = ("driver", "environment_digest", "code_digest", "container_digest", "gpu_names")
 _NEEDED = ("environment_digest",)
 _SHOWN = 16
+_LEAST_CALLERS = 2
+_HOW_TO_GO_ON = (
+    "what can never be measured here: list it under health.accept_unknown in nexa.yaml; "
+    "to start without the check: check_nodes: false"
+)
 
 
 def decide_first(
@@ -43,7 +48,7 @@ def decide_first(
 
 
 def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], *, wanted: int) -> JoinDecision:
-    """Return what follows from the all-reduce of a round: go, another round with spares, or stop."""
+    """Return what follows when the nodes of a round have tried each other: go, another round with spares, or stop."""
     number = before.round + 1
     refused: dict[str, str] = {}
     for node in before.joined:
@@ -51,9 +56,10 @@ def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], 
         if result is None:
             refused[node] = "vanished between its check and joining"
         elif result.is_own_fault:
-            refused[node] = f"all-reduce: {result.words}"
+            refused[node] = result.words
         elif result.ahead_s is not None and abs(result.ahead_s) > MAX_SKEW_S:
             refused[node] = f"clock is {result.ahead_s:+.2f} s off the others; allowed: {MAX_SKEW_S:g} s"
+    refused |= _refuse_unreached(before.joined, results, but=refused)
     if refused:
         able = [node for node in (*before.joined, *before.spares) if node not in refused]
         return _divide(able, before.refused | refused, wanted=wanted, number=number, warnings=before.warnings)
@@ -62,7 +68,7 @@ def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], 
         return before.model_copy(update={"round": number, "state": "go"})
     # All are there, and what failed lies between them: a spare would be a guess.
     words = "; ".join(f"{result.node}: {result.words}" for result in failed[:_SHOWN])
-    reason = f"the all-reduce failed on {len(failed)} of {len(before.joined)} nodes: {words}"
+    reason = f"the nodes do not work together: {words}"
     return before.model_copy(update={"round": number, "state": "stop", "reason": reason})
 
 
@@ -71,9 +77,33 @@ def describe_problems(report: HealthReport) -> str:
     if not report.checks:
         return "nothing was checked"
     return "; ".join(
-        f"{check.name} {check.result}: {check.measured + ', ' if check.measured else ''}{check.evidence}"
+        f"{check.name} {check.result}: {check.measured or 'not measured'} ({check.evidence}); healthy: "
+        f"{check.threshold}"
         for check in report.problems
     )
+
+
+def explain_refusals(refused: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a line for each of several nodes that were refused, and what to do where something was not measured."""
+    lines = [f"{node}: {why}" for node, why in list(refused.items())[:_SHOWN]] if len(refused) > 1 else []
+    return (*lines, *([_HOW_TO_GO_ON] if any(" unknown: " in why for why in refused.values()) else []))
+
+
+def find_blamed(nodes: Sequence[str], refused: Mapping[str, str]) -> dict[str, str]:
+    """Return which of the refused nodes are to blame, with why, of those who were to meet.
+
+    Where most are refused at once, as when the shared tier is full, it is no node's doing: nobody is blamed.
+    """
+    return dict(refused) if 2 * len(refused) <= len(nodes) else {}
+
+
+def blame_alone(report: HealthReport) -> str | None:
+    """Return what a node is to blame for that started alone; None for nothing.
+
+    A full or missing disk may be that of all nodes, and there is no other one to compare with.
+    """
+    own = [check for check in report.problems if not check.name.startswith("disk ")]
+    return describe_problems(report.model_copy(update={"checks": tuple(own)})) if own else None
 
 
 def _divide(
@@ -89,6 +119,21 @@ def _divide(
     return JoinDecision(
         round=number, state="stop", spares=tuple(able), refused=dict(refused), warnings=warnings, reason=reason
     )
+
+
+def _refuse_unreached(
+    joined: Sequence[str], results: Mapping[str, JoinResult | None], *, but: Mapping[str, str]
+) -> dict[str, str]:
+    refused = {}
+    for node in joined:
+        callers = [
+            found for other in joined if other != node and (found := results.get(other)) and node in found.unreached
+        ]
+        # One against one says nothing; most of the others do.
+        if node not in but and len(callers) >= _LEAST_CALLERS and 2 * len(callers) > len(joined) - 1:
+            why = callers[0].words
+            refused[node] = f"{len(callers)} of {len(joined) - 1} others do not reach it: {callers[0].node}: {why}"
+    return refused
 
 
 def _refuse_unlike(facts: Mapping[str, NodeFacts]) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import stat
+import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from nexa_contracts.base import digest_json
@@ -16,13 +17,26 @@ from nexa_contracts.health import GpuReading
 
 _SKIPPED = frozenset({"__pycache__", ".git"})
 _CHUNK = 1024**2
+_INSTALLED = re.compile(r"([^-]+)(?:-(.+))?\.(?:dist|egg)-info")
 
 
-def digest_environment() -> str:
-    """Return the SHA-256 over Python's version and the names and versions of the installed packages."""
+def digest_environment(search: Sequence[str] | None = None) -> str:
+    """Return the SHA-256 over Python's version and the names and versions of the packages on the search path.
+
+    Names and versions are those in the names of the installers' folders. Reading each package's own record, as
+    importlib.metadata does, takes 0.1 to 0.8 s for 150 packages, and every start would wait for it.
+
+    Source: https://packaging.python.org/en/latest/specifications/recording-installed-packages/
+    """
     packages: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        packages.setdefault(str(distribution.metadata["Name"]).lower(), distribution.version)  # the first is imported
+    for folder in sys.path if search is None else search:
+        try:
+            names = sorted(os.listdir(folder or "."))  # noqa: PTH208 - no path is wanted
+        except OSError:
+            continue  # an archive, or a folder that is not there; Python passes it over too
+        for name in names:
+            if match := _INSTALLED.fullmatch(name):
+                packages.setdefault(match[1].lower(), match[2] or "")  # the first is imported
     return digest_json({"python": platform.python_version(), "machine": platform.machine(), "packages": packages})
 
 

@@ -47,13 +47,15 @@ class Ledger:
     def record_failure(self, node: str, *, job: str, reason: str, now: datetime) -> Quarantine | None:
         """Record that a job failed for a reason that can be the node's; return the quarantine when it is under one.
 
-        Not for what the program did itself: an error in the code fails on every node it meets.
+        A job counts once, however often it is told. Not for what the program did itself: an error in the code fails on
+        every node it meets.
 
         Raises:
             ConfigError: that is no name of a node.
             StorageError: the shared tier cannot be written.
         """
-        self._append(LedgerEntry(at=now, node=_checked(node), event="failure", job=job, reason=reason))
+        if not self._has_counted(_checked(node), job):
+            self._append(LedgerEntry(at=now, node=node, event="failure", job=job, reason=reason))
         return next((standing for standing in self.standing(now) if standing.node == node), None)
 
     def add(self, node: str, *, reason: str, now: datetime, lasts: timedelta | None = None) -> Quarantine:
@@ -113,6 +115,13 @@ class Ledger:
                 logger.warning("a line of the quarantine ledger cannot be read reason=%s", error.message)
                 damaged.append(error.message)
         return tuple(entries), tuple(damaged)
+
+    def _has_counted(self, node: str, job: str) -> bool:
+        counts = False
+        for entry in self.read()[0]:
+            if entry.node == node and (entry.event == "clear" or entry.job == job):
+                counts = entry.event == "failure"
+        return counts
 
     def _append(self, entry: LedgerEntry) -> None:
         # A new line first: the one before may have been cut off by a kill, and must not swallow this one.

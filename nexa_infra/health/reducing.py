@@ -65,7 +65,7 @@ def reduce_here(sources: Sources, place: Place, *, backend: Literal["gloo", "ncc
             round=place.own.round,
             is_done=False,
             is_own_fault=bool(own),
-            words=str(worst["failed"]),
+            words=f"all-reduce: {worst['failed']}",
         )
     return JoinResult(
         node=place.own.node,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from nexa_contracts.errors import StorageError
@@ -12,6 +11,7 @@ from nexa_infra.health.checks.disk import judge_folder
 from nexa_infra.health.checks.driver import judge_count, judge_driver, judge_xids
 from nexa_infra.health.checks.gpu import judge_gpus
 from nexa_infra.health.checks.machine import judge_clock, judge_cores, judge_load, judge_memory
+from nexa_infra.health.dcgm import NAME as DIAGNOSIS
 from nexa_infra.health.dcgm import diagnose
 from nexa_infra.health.facts import digest_environment, digest_folder, list_vbios
 from nexa_infra.health.folders import choose_folders, list_mounts, read_folders, read_offset
@@ -39,7 +39,7 @@ def check_node(sources: Sources, request: HealthRequest) -> HealthReport:
     return HealthReport(
         node=request.node,
         made_at=sources.clock.now(),
-        checks=tuple(checks),
+        checks=tuple(check for check in checks if not _is_skipped(check.name, request)),
         accepted=request.accept_unknown,
         facts=facts.model_copy(
             update={
@@ -75,7 +75,7 @@ def _check_gpus(sources: Sources, request: HealthRequest) -> tuple[list[CheckRes
 def _check_under_work(
     sources: Sources, request: HealthRequest, checks: list[CheckResult], facts: NodeFacts
 ) -> tuple[list[CheckResult], NodeFacts]:
-    diagnosis = diagnose(sources)
+    diagnosis = None if _is_skipped(DIAGNOSIS, request) else diagnose(sources)
     if diagnosis is not None:
         checks.append(diagnosis)
     if request.measure_speed:
@@ -83,6 +83,10 @@ def _check_under_work(
         checks.append(judge_speed(speeds, request.baseline, gpu_names=facts.gpu_names, words=words))
         facts = facts.model_copy(update={"speeds": speeds})
     return checks, facts
+
+
+def _is_skipped(name: str, request: HealthRequest) -> bool:
+    return name in request.skip or name.partition(" ")[0] in request.skip
 
 
 def _check_folders(sources: Sources, request: HealthRequest) -> list[CheckResult]:
@@ -114,8 +118,3 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
-
-
-def own_name(environment: Mapping[str, str], hostname: str) -> str:
-    """Return the node's name as the cluster has it, else the host's up to the first dot."""
-    return environment.get("SLURMD_NODENAME") or hostname.partition(".")[0] or "localhost"

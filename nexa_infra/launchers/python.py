@@ -24,12 +24,16 @@ class PythonLauncher:
         """Return the command as it is.
 
         Raises:
-            ConfigError: several nodes or processes are asked for, which one process cannot be.
+            ConfigError: several nodes or processes are asked for, which one process cannot be; or spares, which only
+                nodes that meet can make use of.
         """
-        for key, found in (("nodes", resources.nodes), ("processes_per_node", resources.processes_per_node or 1)):
-            if found != 1:
+        several = resources.processes_per_node or 1
+        for key, found, allowed in (
+            ("nodes", resources.nodes, 1), ("spares", resources.spares, 0), ("processes_per_node", several, 1),
+        ):  # fmt: skip
+            if found != allowed:
                 raise ConfigError(
-                    f"{run_id}: resources.{key}: found {found}; allowed with the launcher python: 1",
+                    f"{run_id}: resources.{key}: found {found}; allowed with the launcher python: {allowed}",
                     hint="use the launcher torchrun",
                 )
         return tuple(command)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nexa_contracts.resources import Resources
 
 NODE_ENTRY = "nexa_infra.scheduling.node_entry"
-"""What runs on each node: it starts torchrun, once it knows from the job's environment which node it is."""
+"""What runs on each node: it starts torchrun, once the node was checked and has met the others."""
 STEP_ENTRY = "nexa_infra.scheduling.step_entry"
 """What starts a node entry on every node of a Slurm allocation."""
 RANK = "nexa_infra.launchers.rank"
@@ -52,15 +52,16 @@ class TorchrunLauncher:
             "-m",
             NODE_ENTRY,
             f"--nodes={resources.nodes}",
+            f"--spares={resources.spares}",
             f"--processes={resources.processes}",
             f"--max-restarts={max_restarts}",
             f"--run-id={run_id}",
             "--",
             *command,
         )
-        if resources.nodes == 1:
+        if resources.held_nodes == 1:
             return node
-        step = (self._python, "-m", STEP_ENTRY, f"--nodes={resources.nodes}", f"--cpus={resources.cpus}", "--")
+        step = (self._python, "-m", STEP_ENTRY, f"--nodes={resources.held_nodes}", f"--cpus={resources.cpus}", "--")
         return (*step, *node)
 
     def environment(self, resources: Resources) -> dict[str, str]:

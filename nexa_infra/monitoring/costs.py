@@ -52,8 +52,8 @@ class CostRow:
 
 
 def units_of(resources: Resources) -> int:
-    """Return what is paid for by the hour: the GPUs of all nodes, or their cores when there are no GPUs."""
-    return resources.nodes * (resources.gpus_per_node or resources.cpus)
+    """Return what is paid for by the hour: the GPUs of all nodes, spares included, or their cores without GPUs."""
+    return resources.held_nodes * (resources.gpus_per_node or resources.cpus)
 
 
 def estimate_cost(resources: Resources, *, runs: int = 1, site: SiteConfig) -> CostEstimate:

@@ -9,10 +9,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-
-import psutil
 
 from nexa_contracts.env import AXOLOTL, record_environment
 from nexa_contracts.errors import ExternalError
@@ -21,6 +18,8 @@ from nexa_infra.process import CommandRunner
 
 _SMI_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,uuid,driver_version", "--format=csv,noheader,nounits"]
 _SMI_TIMEOUT_S = 10.0
+_HEAD_BYTES = 1024
+"""Of a distribution's metadata, which begin with its name and version."""
 _INHERITED = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_[A-Z]+|TZ|TMPDIR|SHELL|VIRTUAL_ENV|CONDA_PREFIX|PYTHONPATH|LD_LIBRARY_PATH|"
     r"XDG_[A-Z_]+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|no_proxy|NO_PROXY"
@@ -37,7 +36,7 @@ def read_environment(environment: Mapping[str, str], *, runner: CommandRunner) -
         python_executable=sys.executable,
         cpu=_cpu_model(),
         cpu_count=os.cpu_count(),
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         driver=driver,
         gpus=gpus,
         packages=_packages(),
@@ -63,12 +62,33 @@ def user_and_host() -> str:
 
 
 def _packages() -> dict[str, str]:
+    # What importlib.metadata finds, in a tenth of its time: that one parses the whole of each file as an e-mail.
     found: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name and name not in found:  # the first on the path is the one that is imported
-            found[name] = distribution.version
+    for folder in dict.fromkeys(sys.path):
+        try:
+            listed = list(Path(folder).iterdir())
+        except OSError:
+            continue  # not every word of the search path is a folder
+        for path in listed:
+            if path.name.endswith(".dist-info"):
+                head = _read_head(path / "METADATA")
+            elif path.name.endswith(".egg-info"):
+                head = _read_head(path / "PKG-INFO") or _read_head(path)
+            else:
+                continue
+            if "name" in head and "version" in head:
+                found.setdefault(head["name"], head["version"])  # the first on the path is the one that is imported
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _read_head(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb", buffering=0) as stream:
+            text = stream.read(_HEAD_BYTES).decode(errors="replace").replace("\r\n", "\n")
+    except OSError:
+        return {}
+    fields = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.lower(): value.strip() for key, _, value in fields if key.lower() in {"name", "version"}}
 
 
 def _cpu_model() -> str | None:

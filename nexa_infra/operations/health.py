@@ -1,33 +1,20 @@
-"""Checks of this machine or of named nodes, the fleet's baseline, and the quarantine ledger of the site's cluster."""
+"""Checks of this machine or of named nodes, and the fleet's baseline."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from nexa_contracts.errors import CommandMissing
-from nexa_contracts.health import Baseline, HealthReport, HealthRequest, WatchedFolder
-from nexa_contracts.site import TierPaths
-from nexa_contracts.units import parse_duration_s
-from nexa_infra.health.ledger import Ledger
+from nexa_contracts.health import Baseline, HealthReport
+from nexa_infra.health.naming import own_name
 from nexa_infra.health.remote import Cluster, check_nodes, expand_nodes
-from nexa_infra.health.run import check_node, own_name
+from nexa_infra.health.run import check_node
 from nexa_infra.health.sources import Sources
 from nexa_infra.health.speed import read_baseline, store_baseline
 from nexa_infra.operations.context import Context
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a node must have. None: whatever is there."""
-
-    gpus: int | None = None
-    cpus: int | None = None
-    memory_bytes: int | None = None
-    measure_speed: bool = False
+from nexa_infra.operations.node_health import Demand, make_request
 
 
 def examine_nodes(context: Context, nodes: str | None, demand: Demand) -> tuple[HealthReport, ...]:
@@ -40,6 +27,8 @@ def examine_nodes(context: Context, nodes: str | None, demand: Demand) -> tuple[
     sources = Sources(runner=context.runner, clock=context.clock, environment=context.environment)
     here = own_name(context.environment, socket.gethostname())
     request = make_request(context, here, demand)
+    if demand.measure_speed:
+        request = request.model_copy(update={"baseline": read_baseline(_baseline_path(context))})
     names = (here,) if nodes is None else expand_nodes(sources, nodes)
     if names == (here,):
         return (check_node(sources, request),)
@@ -54,27 +43,6 @@ def examine_nodes(context: Context, nodes: str | None, demand: Demand) -> tuple[
         ) from error
 
 
-def make_request(context: Context, node: str, demand: Demand) -> HealthRequest:
-    """Return what a node of this site is checked for: the tiers, the site's mounts, and what is demanded."""
-    site = context.site.health
-    tiers = (context.tiers.scratch, context.tiers.durable, context.tiers.shared)
-    # The default tiers are made by the first launch; named ones must be there.
-    paths = [_nearest(path) if context.site.tiers == TierPaths() else path for path in tiers]
-    folders = [WatchedFolder(path=str(path), must_write=True) for path in dict.fromkeys(paths)]
-    folders += [WatchedFolder(path=path, must_mount=True) for path in site.mounts]
-    return HealthRequest(
-        node=node,
-        gpus=demand.gpus,
-        cpus=demand.cpus,
-        memory_bytes=demand.memory_bytes,
-        folders=tuple(folders),
-        clock_folder=str(paths[-1]),
-        accept_unknown=site.accept_unknown,
-        measure_speed=demand.measure_speed,
-        baseline=read_baseline(_baseline_path(context)) if demand.measure_speed else None,
-    )
-
-
 def keep_baseline(context: Context, reports: Sequence[HealthReport]) -> tuple[Baseline, Path]:
     """Return the baseline that the reports' speeds became, and where it was stored.
 
@@ -87,16 +55,5 @@ def keep_baseline(context: Context, reports: Sequence[HealthReport]) -> tuple[Ba
     return store_baseline(path, reports, now=context.clock.now()), path
 
 
-def open_ledger(context: Context) -> Ledger:
-    """Return the quarantine ledger of the site's cluster; nothing is made until something is recorded."""
-    site = context.site.health
-    lasts = timedelta(seconds=parse_duration_s(site.quarantine_for))
-    return Ledger(context.tiers.health(site.cluster) / "ledger.jsonl", quarantine_for=lasts)
-
-
 def _baseline_path(context: Context) -> Path:
     return context.tiers.health(context.site.health.cluster) / "baseline.json"
-
-
-def _nearest(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -20,6 +20,8 @@ from nexa_infra.scheduling.sweep import SweepDefinition
 
 MAX_RUNS = 100_000
 """Most runs of one launch. Each is 2 KB in the launcher and some files on disk; more would fill a machine unasked."""
+_KEPT = 4_096
+"""Most members that are kept once they are made, 4 KB each; of more each is made again whenever it is looked at."""
 _SHOWN_MISFITS = 10
 ItemT = TypeVar("ItemT")
 
@@ -65,6 +67,7 @@ class MadeOnDemand(Sequence[ItemT]):
 class Survey:
     """What one look at every member of a launch has found."""
 
+    members: Sequence[Member]
     run_ids: tuple[str, ...]
     indices: tuple[int, ...]
     """Array index of each member; 0 for a single run."""
@@ -126,8 +129,11 @@ def survey_members(members: Sequence[Member]) -> Survey:
     snapshots: dict[str, None] = {}
     configs: dict[object, RunConfig] = {}
     trains = False
+    kept: list[Member] = []
     for member in _each_fitting(members):
         config = member.config
+        if len(members) <= _KEPT:
+            kept.append(member)
         run_ids.append(member.run_id)
         indices.append(member.index or 0)
         sizes[config.resources] += 1
@@ -139,6 +145,7 @@ def survey_members(members: Sequence[Member]) -> Survey:
         for mark in _marks(config):
             configs.setdefault(mark, config)
     return Survey(
+        members=kept or members,
         run_ids=tuple(run_ids),
         indices=tuple(indices),
         sizes=sizes,

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from nexa_contracts import env
 from nexa_contracts.cost import CostEstimate
 from nexa_contracts.dataset import DatasetRef
 from nexa_contracts.errors import ConfigError, MissingExtra
-from nexa_contracts.job import LaunchPlan, SpecEntry
+from nexa_contracts.job import LaunchPlan
 from nexa_contracts.resources import Resources
-from nexa_contracts.run import CodeRecord, RunConfig, RunManifest
+from nexa_contracts.run import CodeRecord, RunManifest
 from nexa_contracts.sweep import SweepConfig
-from nexa_contracts.units import parse_duration_s
-from nexa_infra.launchers.launcher import Launcher
-from nexa_infra.launchers.registry import select_launcher
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.datasets import pin_dataset, resolve_datasets
-from nexa_infra.operations.environment import job_environment, read_environment, user_and_host
+from nexa_infra.operations.entries import Common, Entries, choose_launcher, find_python, render_command
+from nexa_infra.operations.environment import read_environment, user_and_host
 from nexa_infra.operations.members import MadeOnDemand, Member, Survey, estimate_runs
 from nexa_infra.operations.snapshot import CodeState, describe_snapshot, read_code
 from nexa_infra.policies.review import Evidence, review
 from nexa_infra.policies.verdict import Verdict
 from nexa_infra.scheduling.backend import Backend, LaunchRequest
 
-TRAIN_MODULE = "nexa_train.run"
 _SHOWN_WHOLE = 1_000
 """Most runs of which a dry run renders every one; of more it shows the first."""
 _SHOWN_RUNS = 10
@@ -103,12 +99,13 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, survey: Survey,
     asked = replace(asked, members=MadeOnDemand(len(members), lambda position: _pin(members[position], datasets)))
     tiers = context.tiers
     code = read_code(context.project.root, runner=context.runner, without=(tiers.scratch, tiers.durable, tiers.shared))
-    snapshots = {digest: describe_snapshot(digest, context.tiers, like=code.record) for digest in survey.snapshots}
+    snapshots = {digest: describe_snapshot(digest, tiers, like=code.record) for digest in survey.snapshots}
     shown = len(members) if write or len(members) <= _SHOWN_WHOLE else _SHOWN_RUNS
-    first = members[0].config
+    first, snapshot = members[0].config, code.record.snapshot
+    common = Common(sweep_id=asked.sweep_id, has_study=asked.has_study, snapshot=snapshot, backend=backend.name)
     request = LaunchRequest(
         submission=asked.submission,
-        entries=_Entries(survey.indices[:shown], _entry_maker(context, asked, code.record)),
+        entries=Entries(context, asked.members, indices=survey.indices[:shown], common=common),
         resources=first.resources,
         launcher=choose_launcher(first).name,
         max_parallel=asked.max_parallel,
@@ -124,46 +121,47 @@ def prepare(context: Context, backend: Backend, asked: Asked, *, survey: Survey,
     verdict = review(plan, evidence)
     verdict.enforce()
     return Prepared(
-        asked=asked,
-        code=code,
-        snapshots=snapshots,
-        datasets=datasets,
-        estimate=estimate,
-        plan=plan,
-        verdict=verdict,
+        asked=asked, code=code, snapshots=snapshots, datasets=datasets, estimate=estimate, plan=plan, verdict=verdict
     )
 
 
 def render_manifests(context: Context, prepared: Prepared) -> Iterator[RunManifest]:
-    """Return the manifest of every member that has none yet, made one at a time."""
+    """Yield the manifest of every member that has none yet."""
     now, author = context.clock.now(), user_and_host()
     environment = read_environment(context.environment, runner=context.runner)
-    asked = prepared.asked
-    return (
-        RunManifest(
-            run_id=member.run_id,
-            sweep_id=asked.sweep_id,
-            index=member.index,
-            point=member.point,
-            name=member.config.name,
-            created_at=now,
-            created_by=author,
-            project=context.project_name,
-            config=member.config,
-            config_source=asked.source,
-            overrides={key: str(value) for key, value in asked.overrides.items()},
-            backend=prepared.plan.backend,
-            launcher=prepared.plan.launcher,
-            command=_command(member),
-            code=prepared.code.record if member.snapshot is None else prepared.snapshots[member.snapshot],
-            datasets=_datasets_of(member, prepared.datasets.values()),
-            environment=environment,
-            estimate=estimate_runs({member.config.resources: 1}, context.site),
-            resumes=member.resumes,
-        )
-        for member in asked.members
-        if not member.is_recorded
-    )
+    asked, python = prepared.asked, find_python(context, prepared.plan.backend)
+    estimate = cache(lambda resources: estimate_runs({resources: 1}, context.site))
+    first: RunManifest | None = None
+    for member in asked.members:
+        if member.is_recorded:
+            continue
+        config, code = member.config, prepared.code.record
+        own: dict[str, Any] = {
+            "run_id": member.run_id,
+            "index": member.index,
+            "point": member.point,
+            "name": config.name,
+            "config": config,
+            "command": render_command(member, python),
+            "code": code if member.snapshot is None else prepared.snapshots[member.snapshot],
+            "datasets": _datasets_of(member, prepared.datasets.values()),
+            "estimate": estimate(config.resources),
+            "resumes": member.resumes,
+        }
+        if first is None:
+            first = RunManifest(
+                sweep_id=asked.sweep_id,
+                created_at=now,
+                created_by=author,
+                project=context.project_name,
+                config_source=asked.source,
+                overrides={key: str(value) for key, value in asked.overrides.items()},
+                backend=prepared.plan.backend,
+                launcher=prepared.plan.launcher,
+                environment=environment,
+                **own,
+            )
+        yield first.model_copy(update=own)  # what they share is judged once
 
 
 def _pin(member: Member, datasets: dict[str, DatasetRef]) -> Member:
@@ -174,91 +172,6 @@ def _pin(member: Member, datasets: dict[str, DatasetRef]) -> Member:
 def _datasets_of(member: Member, found: Iterable[DatasetRef]) -> tuple[DatasetRef, ...]:
     data = member.config.data
     return () if data is None else tuple({ref.label: ref for ref in found if ref.label == data.dataset}.values())
-
-
-def _command(member: Member) -> tuple[str, ...]:
-    config = member.config
-    work = config.command or (sys.executable, "-m", TRAIN_MODULE)
-    launcher = choose_launcher(config)
-    return launcher.wrap(work, config.resources, run_id=member.run_id, max_restarts=config.max_rank_restarts)
-
-
-def choose_launcher(config: RunConfig) -> Launcher:
-    """Return how a run's processes start: as its config says, else torchrun for training in several processes.
-
-    A command of one's own starts its own processes, and only on several nodes those that it cannot reach are ours.
-    """
-    resources = config.resources
-    several = resources.world_size if config.command is None else resources.nodes
-    return select_launcher(config.launcher or ("torchrun" if several > 1 else "python"))
-
-
-class _Entries(Mapping[int, SpecEntry]):
-    """Entries by array index, each made when it is asked for."""
-
-    def __init__(self, indices: Sequence[int], make: Callable[[int], SpecEntry]) -> None:
-        self._positions = {index: position for position, index in enumerate(indices)}
-        self._make = make
-
-    def __getitem__(self, index: int) -> SpecEntry:
-        return self._make(self._positions[index])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._positions)
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-
-def _entry_maker(context: Context, asked: Asked, now: CodeRecord) -> Callable[[int], SpecEntry]:
-    """Return what makes the entry of the member at a position; what all members share is found once."""
-    project, tiers = context.project, context.tiers
-    inherited = job_environment(context.environment)
-
-    def make(position: int) -> SpecEntry:
-        member = asked.members[position]
-        config = member.config
-        code = project.snapshot(member.snapshot or now.snapshot)
-        environment = {
-            **inherited,
-            "PYTHONPATH": _search_path(code, inherited.get("PYTHONPATH")),
-            "PYTHONUNBUFFERED": "1",
-            env.PROJECT_DIR: str(project.root),
-            env.RESUME_FROM: member.resumes.run_id if member.resumes is not None else "",
-            **({} if config.command is None else {env.RESUME_CHECKPOINT: ""}),  # the job entry finds it
-            **choose_launcher(config).environment(config.resources),
-            **config.env,
-        }
-        return SpecEntry(
-            run_id=member.run_id,
-            sweep_id=asked.sweep_id,
-            point=member.point,
-            run_dir=str(project.run(member.run_id)),
-            manifests_dir=str(project.manifests),
-            study=str(tiers.study(asked.sweep_id)) if asked.sweep_id is not None and asked.has_study else None,
-            cwd=str(code),
-            command=_command(member),
-            environment=environment,
-            secrets=config.secrets,
-            scratch=str(tiers.scratch),
-            durable=str(tiers.durable),
-            shared=str(tiers.shared),
-            walltime_s=config.resources.walltime_s,
-            max_retries=config.max_retries,
-            max_preemptions=config.max_preemptions,
-            max_time_outs=config.max_time_outs,
-            stall_s=None if config.stall_timeout is None else parse_duration_s(config.stall_timeout),
-            resources=config.resources,
-        )
-
-    return make
-
-
-def _search_path(code: Path, inherited: str | None) -> str:
-    if os.pathsep in str(code):
-        # PYTHONPATH has no way to quote one: the job would import the code as it is later, not its snapshot.
-        raise ConfigError(f"{code}: found {os.pathsep!r} in the project's path; allowed: a path without it")
-    return str(code) if not inherited else f"{code}:{inherited}"
 
 
 def _require_extras(*, trains_here: bool, has_study: bool) -> None:

@@ -22,8 +22,10 @@ def render_reproduction(manifest: RunManifest, project: Project, tiers: Tiers, *
         lines.append(f"# dataset {ref.label}, manifest sha256 {ref.manifest_sha256[:16]}")
     lines.append(f"cd {shlex.quote(str(project.root))}")
     lines += [f"nexa data verify {shlex.quote(ref.label)}" for ref in manifest.datasets]
-    config = _relative(project.config(manifest.run_id), project.root)
-    again = ["nexa", "launch", str(config), "--code", manifest.code.snapshot]
+    config = project.config(manifest.run_id)
+    if not config.exists():
+        config = project.manifest(manifest.run_id)  # it has not started
+    again = ["nexa", "launch", str(_relative(config, project.root)), "--code", manifest.code.snapshot]
     again += [word for ref in manifest.datasets for word in ("--set", f"data.dataset={ref.label}")]
     if manifest.resumes is not None:
         again += ["--resume", manifest.resumes.run_id]

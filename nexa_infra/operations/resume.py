@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 
-from nexa_contracts.errors import ConfigError, StorageError
+from nexa_contracts.errors import ConfigError
 from nexa_contracts.run import ResumeRef, RunConfig, RunManifest, RunOutcome
 from nexa_contracts.states import JobState
 from nexa_contracts.sweep import SweepManifest
@@ -17,15 +15,11 @@ from nexa_infra.operations.datasets import pin_newest
 from nexa_infra.operations.live import newest_members
 from nexa_infra.operations.members import Member, expand_sweep
 from nexa_infra.operations.status import LiveStates
-from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.sweep import SweepDefinition
-from nexa_infra.storage.atomic import storage_errors
 from nexa_infra.storage.checkpoints import Checkpoint, list_checkpoints
 from nexa_infra.storage.layout import SEAL_NAME
 from nexa_infra.storage.manifests import find_outcome, read_run_manifest
 
-_LOCK_NAME = ".resume.lock"
-_LOCK_WAIT_S = 120.0
 _SHAPES_TOKENIZER = frozenset({"data.dataset", "data.format", "data.text_field", "data.eval_fraction", "data.max_rows"})
 """A model from scratch has a tokenizer trained on its data: other data would give old weights new meanings."""
 _HOW_TO_SAVE = (
@@ -71,25 +65,6 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
             f"--resume {run_id}: found another {', '.join(fixed)}; allowed: the model and tokenizer of that run"
         )
     return ResumeRef(run_id=run_id, config_changed=tuple(changed))
-
-
-@contextmanager
-def hold_sweep(context: Context, sweep_id: str) -> Iterator[None]:
-    """Keep everyone else from submitting what a sweep lacks, while it is launched or resumed.
-
-    Raises:
-        StorageError: another process does so, and does not come to its end; or its folder cannot be written.
-    """
-    path = context.project.run(sweep_id) / _LOCK_NAME
-    with FileLock(path) as lock:
-        if not lock.acquire(wait_s=_LOCK_WAIT_S, clock=context.clock):
-            raise StorageError(
-                f"{sweep_id}: its launch goes on ({lock.read_note() or 'in another process'})",
-                hint=f"wait for it or end it, and then: nexa sweep --resume {sweep_id}",
-            )
-        with storage_errors(path, "writing"):
-            lock.write_note(f"pid {os.getpid()} on {os.uname().nodename}")
-        yield
 
 
 def find_unfinished(

@@ -5,20 +5,16 @@ A snapshot is named by the digest over the names, modes and contents of its file
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
 import shutil
 import stat
-import tarfile
-import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nexa_contracts.errors import AlreadyExists, ConfigError, EvidenceMissing
 from nexa_contracts.run import CodeRecord
@@ -28,6 +24,9 @@ from nexa_infra.operations.secret_files import is_secret_file
 from nexa_infra.process import CommandRunner
 from nexa_infra.storage.atomic import create_file, fsync_dir
 from nexa_infra.storage.layout import Project, Tiers
+
+if TYPE_CHECKING:
+    import tarfile
 
 MAX_FILE_BYTES = 10 * 1024**2
 MAX_TOTAL_BYTES = 256 * 1024**2
@@ -112,6 +111,8 @@ def unpack_snapshot(digest: str, project: Project, tiers: Tiers) -> Path:
     folder = project.snapshot(digest)
     if folder.is_dir():
         return folder
+    import tempfile
+
     archive = tiers.snapshot(digest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{digest[:16]}.", dir=folder.parent))
@@ -167,6 +168,10 @@ def create_file_once(path: Path, body: bytes) -> None:
 
 @contextmanager
 def _open_archive(archive: Path, digest: str) -> Iterator[tarfile.TarFile]:
+    import gzip  # 10 ms with the others, and the snapshot of most launches stands already
+    import tarfile
+    import zlib
+
     try:
         with tarfile.open(archive, "r:gz") as tar:
             yield tar
@@ -230,6 +235,9 @@ def _read(path: Path) -> bytes:
 
 
 def _pack(state: CodeState) -> bytes:
+    import gzip
+    import tarfile
+
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped,
@@ -241,6 +249,8 @@ def _pack(state: CodeState) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, root: Path, file: SnapshotFile) -> None:
+    import tarfile
+
     info = tarfile.TarInfo(file.path)
     path = root / file.path
     if file.is_link:
@@ -267,6 +277,8 @@ def _walk(root: Path, *, without: Sequence[str]) -> list[str]:
 
 
 def _flush(folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     # A power cut must not leave a folder of this name with empty files: it is taken for the code from then on.
     def flush(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

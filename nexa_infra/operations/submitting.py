@@ -6,12 +6,10 @@ file; a crash between manifests and submission leaves runs that are planned and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,13 +19,15 @@ from nexa_contracts.errors import AlreadyExists
 from nexa_contracts.job import JobHandle, LaunchPlan, SubmissionRecord
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import SweepConfig, SweepManifest
+from nexa_infra.health.ledger import Quarantine
 from nexa_infra.operations.backends import create_backend
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.datasets import pin_dataset
-from nexa_infra.operations.members import Member, survey_members
+from nexa_infra.operations.members import survey_members
+from nexa_infra.operations.node_health import keep_out
 from nexa_infra.operations.prepare import Asked, Prepared, check_sizes, prepare, render_manifests
-from nexa_infra.operations.resume import hold_sweep
 from nexa_infra.operations.snapshot import unpack_snapshot, write_snapshot
+from nexa_infra.operations.sweep_lock import hold_sweep
 from nexa_infra.operations.unsubmitted import check_unsettled, hold_launch
 from nexa_infra.scheduling.backend import Backend
 from nexa_infra.storage.atomic import create_file, replace_file
@@ -35,9 +35,6 @@ from nexa_infra.storage.manifests import record_manifests, record_sweep
 
 ResultT = TypeVar("ResultT")
 _ID_TRIES = 5
-_WRITERS = 16
-_PIECE = 256
-"""Configs that are held at a time while they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,10 @@ class Launched:
     warnings: tuple[str, ...]
     handles: tuple[JobHandle, ...]
     """Empty when nothing was submitted."""
+    study: Path | None = None
+    """Journal of the study whose trials the runs are."""
+    kept_out: tuple[Quarantine, ...] = ()
+    """Nodes that get none of it, because they are under quarantine."""
 
     @property
     def job_count(self) -> int:
@@ -90,7 +91,9 @@ def carry_out(context: Context, asked: Asked, how: How) -> Launched:
         ConfigError, NotFound, PolicyRefused, StorageError, ExternalError: as `launch_training_job` says.
     """
     chosen = create_backend(how.backend, context)
+    context, kept_out = keep_out(context) if how.backend == "slurm" else (context, ())
     survey = survey_members(asked.members)
+    asked = replace(asked, members=survey.members)
     if not how.dry_run:
         context.require_tiers()
         check_sizes(context, chosen, survey.sizes)
@@ -107,6 +110,8 @@ def carry_out(context: Context, asked: Asked, how: How) -> Launched:
         estimate=prepared.estimate,
         warnings=tuple(finding.line() for finding in prepared.verdict.warnings),
         handles=handles,
+        kept_out=kept_out,
+        study=context.tiers.study(asked.sweep_id) if asked.has_study and asked.sweep_id is not None else None,
     )
 
 
@@ -151,22 +156,9 @@ def _write(context: Context, prepared: Prepared, folder: Path, sweep: NewSweep |
     if sweep is not None:
         record_sweep(project, _sweep_manifest(context, prepared, sweep))
     record_manifests(project, render_manifests(context, prepared))
-    _write_configs(context, asked.members)
     for file in prepared.plan.files:
         create_file(folder / file.path, file.text.encode(), mode=file.mode)
     create_file(folder / "plan.json", _plan_text(prepared.plan))
-
-
-def _write_configs(context: Context, members: Sequence[Member]) -> None:
-    # Flushing is waiting, and waiting goes side by side: 1,000 members take seconds instead of a minute.
-    def write(member: Member) -> None:
-        replace_file(context.project.config(member.run_id), member.config.to_json().encode())
-
-    remaining = iter(members)
-    with ThreadPoolExecutor(min(_WRITERS, len(members))) as pool:
-        while piece := list(islice(remaining, _PIECE)):
-            for _ in pool.map(write, piece):
-                pass
 
 
 def _sweep_manifest(context: Context, prepared: Prepared, sweep: NewSweep) -> SweepManifest:

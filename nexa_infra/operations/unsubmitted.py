@@ -25,7 +25,6 @@ from nexa_contracts.errors import AlreadyExists, NexaError, Refused, StorageErro
 from nexa_contracts.states import JobState
 from nexa_infra.operations.backends import state_dir
 from nexa_infra.operations.progress import read_object
-from nexa_infra.scheduling.local_queue import LocalQueue
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.records import Attempt, Failure, record_unstarted
 from nexa_infra.scheduling.slurm.chunks import list_chunks
@@ -153,6 +152,8 @@ def _is_queued(run_id: str, environment: Mapping[str, str]) -> bool:
     queue_file = state_dir(environment).queue
     if not queue_file.exists():
         return False
+    from nexa_infra.scheduling.local_queue import LocalQueue
+
     with closing(LocalQueue(queue_file)) as queue:
         return run_id in queue.find_runs([run_id])
 

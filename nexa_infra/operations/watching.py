@@ -27,13 +27,15 @@ class Looked:
     """Runs that waited for room or whose answer was lost, and that Slurm holds now."""
     costed: int
     """Runs whose cost was written."""
+    held: int
+    """Jobs that Slurm held because a node could not start them: let go, or ended where their runs have ended."""
     troubles: tuple[str, ...]
     """What could not be done now, and why."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to look after."""
-        return not self.counts and not self.troubles
+        return not self.counts and not self.held and not self.troubles
 
 
 class Keeper:
@@ -45,6 +47,7 @@ class Keeper:
         self._submissions = None if submissions is None else frozenset(submissions)
         # A question each time: between two looks of ours an answer is old.
         self._troubles: dict[str, None] = {}
+        self._on_slurm: dict[str, None] = {}
 
     def look(self) -> Looked:
         """Look once, and do what can be done now; safe beside any number of others who do."""
@@ -52,10 +55,11 @@ class Keeper:
         rows = self._list_open()
         handed_over = self._hand_over(rows)
         states = self._ask([row.run_id for row in rows])
+        held = self._release_held(rows)
         costed = self._settle_costs()
         open_ids = [row.run_id for row in rows if not self._context.project.outcome(row.run_id).exists()]
         counts = Counter(states.get(run_id, "NOT SUBMITTED") for run_id in open_ids)
-        return Looked(dict(counts.most_common()), handed_over, costed, tuple(self._troubles))
+        return Looked(dict(counts.most_common()), handed_over, costed, held, tuple(self._troubles))
 
     def _list_open(self) -> list[RunRow]:
         with open_index(self._context.project) as index:
@@ -84,6 +88,17 @@ class Keeper:
         except (ExternalError, StorageError) as error:
             self._troubles[str(error)] = None
             return dict.fromkeys(run_ids, "UNKNOWN")
+
+    def _release_held(self, rows: list[RunRow]) -> int:
+        # Those whose runs have all ended meanwhile too: a job of theirs may be back in the queue.
+        self._on_slurm |= dict.fromkeys(row.sweep_id or row.run_id for row in rows if row.backend == "slurm")
+        if not self._on_slurm:
+            return 0
+        try:
+            return site_slurm_backend(self._context).release_held(list(self._on_slurm))
+        except (ExternalError, StorageError) as error:
+            self._troubles[str(error)] = None
+            return 0
 
     def _settle_costs(self) -> int:
         try:

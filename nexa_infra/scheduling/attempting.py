@@ -11,6 +11,8 @@ from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ConfigError, MissingExtra, NexaError, NotFound, StorageError
 from nexa_infra.scheduling.adaptive.telling import tell_sweep
 from nexa_infra.scheduling.adaptive.trial import enter_trial
+from nexa_infra.scheduling.blaming import record_fault
+from nexa_infra.scheduling.config_file import provide_config
 from nexa_infra.scheduling.ending import Leave
 from nexa_infra.scheduling.entry import Entry, locate_project
 from nexa_infra.scheduling.execution import Execution
@@ -21,6 +23,7 @@ from nexa_infra.scheduling.resuming import find_start, tell_start
 from nexa_infra.scheduling.settle import Decision, decide
 from nexa_infra.scheduling.spare import Spare
 from nexa_infra.storage.atomic import append_line, make_folder
+from nexa_infra.storage.fence import Fence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Surroundings:
     longest_s: float | None = None
     """What is left of the job around it; None: the run's own walltime counts."""
     note_leaving: Callable[[Leave], None] | None = None
+    fence: Fence | None = None
+    """Where a later attempt may begin while this one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ def run_attempt(entry: Entry, number: int | None, listener: Listener, *, around:
         clock=around.clock,
         longest_s=around.longest_s,
         note_leaving=around.note_leaving,
+        fence=around.fence,
     )
     try:
         make_folder(entry.run_dir.attempts)  # the program writes its result there
@@ -88,6 +94,7 @@ def conclude(entry: Entry, attempts: list[Attempt]) -> Decision:
         StorageError: the outcome cannot be recorded.
     """
     decision = decide(attempts, entry)
+    record_fault(entry, attempts[-1])
     if not decision.again and record_outcome(entry, decision.conclude(attempts[-1]), attempts=len(attempts)):
         _tell_study(entry)
     return decision
@@ -104,6 +111,7 @@ def say(error: Exception) -> None:
 def _run(execution: Execution, listener: Listener, log: BinaryIO) -> Attempt:
     try:
         execution = replace(execution, trial=enter_trial(execution.entry, clock=execution.clock))
+        provide_config(execution.entry)
         start = find_start(execution.entry, execution.attempt)
         for line in () if start is None else start.notes:
             append_line(execution.log, f"nexa: {line}".encode())

@@ -109,12 +109,17 @@ def render_spec(request: LaunchRequest) -> str:
     Entries are made one at a time and only their text is kept: a sweep may have 100,000.
     """
     common: dict[str, JsonValue] = {}
+    first: SpecEntry | None = None
+    render = json.JSONEncoder(ensure_ascii=False).encode
     lines: list[str] = []
     for index in sorted(request.entries):
-        fields = request.entries[index].model_dump(mode="json")
+        entry = request.entries[index]
+        if first is None:
+            first = entry
+            common = entry.model_dump(mode="json", exclude={"point"})
         # A point is never common: 1, 1.0 and true are equal, and not the same.
-        common = common or {name: value for name, value in fields.items() if name != "point"}
-        own = {name: value for name, value in fields.items() if name not in common or value != common[name]}
-        lines.append(f'    "{index}": {json.dumps(own, ensure_ascii=False)}')
+        shared = vars(first)
+        own = {name for name, value in vars(entry).items() if name == "point" or value != shared[name]}
+        lines.append(f'    "{index}": {render(entry.model_dump(mode="json", include=own))}')
     head = JobSpec(submission=request.submission, common=common, entries={}).to_json().removesuffix("{}\n}\n")
     return "".join([head, "{\n", ",\n".join(lines), "\n  }\n}\n"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nexa_contracts.exit_codes import NEVER_RETRIED, WorkExit
-from nexa_contracts.states import JobState
+from nexa_contracts.states import NODE_UNHEALTHY, JobState
 from nexa_contracts.units import format_duration
 from nexa_infra.process import signal_name
 from nexa_infra.scheduling.evidence import (
@@ -96,6 +96,8 @@ def judge_ending(ending: Ending) -> tuple[JobState, Failure | None]:
 
 
 def _judge_status(ending: Ending) -> tuple[JobState, Failure | None]:
+    if ending.said is not None and ending.said.kind == NODE_UNHEALTHY:
+        return JobState.NODE_FAILED, ending.said
     if ending.returncode == WorkExit.DONE:
         if ending.unreadable is not None:
             return JobState.FAILED, Failure("bad_request", ending.unreadable)

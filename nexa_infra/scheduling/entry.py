@@ -48,10 +48,24 @@ class Entry:
     stall_s: float | None
     grace_s: float
     cpus: int
+    nodes: int = 1
     study: Path | None = None
     """Journal of the study of which the run is a trial."""
     point: dict[str, Any] = field(default_factory=dict)
     """What was known at launch of the run's point."""
+    health: dict[str, Any] | None = None
+    """What is done about its nodes, as `HealthPlan` has it."""
+
+    @property
+    def max_moves(self) -> int:
+        """How often it may be started elsewhere after its nodes were refused."""
+        return 0 if self.health is None else int(self.health.get("moves", 0))
+
+    @property
+    def ledger(self) -> Path | None:
+        """The cluster's quarantine ledger; None: there is none."""
+        path = None if self.health is None else self.health.get("ledger")
+        return None if path is None else Path(path)
 
     @property
     def outcome(self) -> Path:
@@ -127,6 +141,8 @@ def build_environment(entry: Entry, *, attempt: int, ours: Mapping[str, str]) ->
     built[env.DURABLE_DIR] = str(entry.durable)
     built[env.SHARED_DIR] = str(entry.shared)
     built.setdefault(env.RESUME_FROM, "")
+    if entry.health is not None and entry.health.get("request") is not None:
+        built[env.HEALTH] = json.dumps(entry.health)
     return built
 
 
@@ -172,8 +188,10 @@ def _build(data: dict[str, Any], index: int) -> Entry:
         stall_s=stall_s,
         grace_s=_number(data, "grace_s", default=30.0),
         cpus=_count(data["resources"], "cpus", default=1, least=1),
+        nodes=_count(data["resources"], "nodes", default=1, least=1),
         study=None if data.get("study") is None else Path(_text(data, "study")),
         point=_point(data.get("point", {})),
+        health=_health(data.get("health")),
     )
 
 
@@ -200,6 +218,18 @@ def _environment(found: object) -> dict[str, str]:
 def _point(found: object) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(value, bool | int | float | str) for value in found.values()):
         raise _refuse("point", found, "values by their keys")
+    return found
+
+
+def _health(found: object) -> dict[str, Any] | None:
+    # What a node is checked for is judged by the program that checks it.
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise _refuse("health", found, "a health plan")
+    _count(found, "moves", default=0)
+    if found.get("ledger") is not None:
+        _text(found, "ledger")
     return found
 
 

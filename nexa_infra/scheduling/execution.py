@@ -29,6 +29,7 @@ from nexa_infra.scheduling.stalls import StallWatch, StepReader
 from nexa_infra.scheduling.torchrun import count_restarts
 from nexa_infra.scheduling.watching import LEFTOVER_GRACE_S, Limits, Watch, Watched
 from nexa_infra.storage.atomic import make_folder, storage_errors
+from nexa_infra.storage.fence import Fence
 
 _NEVER_STARTED = 127
 """As a shell reports a program that is not there."""
@@ -47,6 +48,8 @@ class Execution:
     """What is left of the job around it; None: the walltime of the run is all that counts."""
     note_leaving: Callable[[Leave], None] | None = None
     """Called as soon as the program is told to leave: the machine may be gone before the attempt is recorded."""
+    fence: Fence | None = None
+    """Where a later attempt may begin while this one goes on."""
     trial: TrialWatch | None = None
     """The trial of a study that the run is."""
 
@@ -113,6 +116,7 @@ class Execution:
             note_leaving=self.note_leaving,
             clock=self.clock,
             pruning=self.trial,
+            fence=self.fence,
         )
 
     def _judge(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from nexa_contracts.clock import Clock
 from nexa_contracts.errors import AlreadyExists, StorageError
 from nexa_infra.scheduling.ending import Leave
 from nexa_infra.scheduling.records import read_regular
+from nexa_infra.scheduling.succession import note_process
 from nexa_infra.storage.atomic import create_file, replace_file
 from nexa_infra.storage.fence import Fence
 from nexa_infra.storage.run_dir import RunDir
@@ -38,6 +39,8 @@ class Start:
     started_at: datetime
     hostname: str
     restarts: int
+    process: Mapping[str, Any] = field(default_factory=dict)
+    """Of whoever began it, as `succession` notes it."""
 
 
 def claim_run(run_dir: RunDir, owner: Owner, *, clock: Clock) -> Owner:
@@ -77,12 +80,22 @@ def start_attempt(run_dir: RunDir, number: int, *, restarts: int, clock: Clock) 
     """
     fence = Fence(run_dir, number, os.urandom(16).hex())
     begun = {"started_at": clock.now().isoformat(), "hostname": os.uname().nodename, "restarts": restarts}
+    begun["process"] = note_process()
     try:
         create_file(run_dir.start(number), _encode({"attempt": number, "token": fence.token, **begun}))
     except AlreadyExists:
         return None
     replace_file(run_dir.fence, _encode({"attempt": number, "token": fence.token}))
     return None if run_dir.start(number + 1).exists() else fence
+
+
+def raise_fence(run_dir: RunDir, number: int) -> None:
+    """Let no attempt before that number write any more, while nobody has begun that one.
+
+    Raises:
+        StorageError: the run's folder cannot be written.
+    """
+    replace_file(run_dir.fence, _encode({"attempt": number, "token": os.urandom(16).hex()}))
 
 
 def find_start(run_dir: RunDir, number: int) -> Start | None:
@@ -99,6 +112,7 @@ def find_start(run_dir: RunDir, number: int) -> Start | None:
             started_at=datetime.fromisoformat(found["started_at"]),
             hostname=str(found["hostname"]),
             restarts=int(found["restarts"]),
+            process=dict(found.get("process", {})),
         )
     except FileNotFoundError:
         return None

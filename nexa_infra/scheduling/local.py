@@ -244,11 +244,12 @@ def _require(queue: LocalQueue, run_id: str) -> Job:
 
 
 def _check_nodes(resources: Resources) -> None:
-    if resources.nodes != 1:
-        raise ConfigError(
-            f"resources.nodes: found {resources.nodes}; allowed: 1, because the local backend is one machine",
-            hint="use a backend with several nodes",
-        )
+    for key, found, allowed in (("nodes", resources.nodes, 1), ("spares", resources.spares, 0)):
+        if found != allowed:
+            raise ConfigError(
+                f"resources.{key}: found {found}; allowed: {allowed}, because the local backend is one machine",
+                hint="use a backend with several nodes",
+            )
 
 
 def _read_spec(spec: Path) -> JobSpec:

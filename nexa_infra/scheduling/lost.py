@@ -14,7 +14,14 @@ from nexa_infra.scheduling.evidence import pick_evidence, read_tail
 from nexa_infra.scheduling.fence import Start, find_leaving
 from nexa_infra.scheduling.logs import scratch_log
 from nexa_infra.scheduling.records import Attempt, Failure
+from nexa_infra.scheduling.spare import Spare
 from nexa_infra.scheduling.stalls import StepReader
+
+
+def find_spare(entry: Entry, number: int) -> Spare:
+    """Return where a job on Slurm leaves the record of an attempt, from 1, that the shared tier does not take."""
+    log = scratch_log(entry.scratch, entry.run_id, number)
+    return Spare(log.with_name(f"{log.stem}.end.json"))
 
 
 def describe_lost(entry: Entry, start: Start, *, secrets: Collection[str], clock: Clock) -> Attempt:

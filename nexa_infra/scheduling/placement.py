@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nexa_contracts import env
 from nexa_contracts.errors import ConfigError
@@ -16,8 +17,29 @@ _JOBS = 2_816
 _ANSWER_S = 60.0
 
 
-def find_meeting(environment: Mapping[str, str], *, nodes: int, runner: CommandRunner) -> Meeting:
-    """Return where this node meets the others of its step.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This node among those of its step."""
+
+    hosts: tuple[str, ...]
+    """All of them, spares included, as they know each other."""
+    index: int
+    """Ours."""
+    port: int
+    """Where the first of those that train is met."""
+
+    @property
+    def own(self) -> str:
+        """Our name."""
+        return self.hosts[self.index]
+
+    def among(self, joined: Sequence[str]) -> Meeting:
+        """Return where this node meets the others that train; it is one of them."""
+        return Meeting(node_rank=joined.index(self.own), address=self.own, host=joined[0], port=self.port)
+
+
+def find_place(environment: Mapping[str, str], *, nodes: int, runner: CommandRunner) -> Place:
+    """Return which of the nodes of its step this is.
 
     Raises:
         ConfigError: this is no step of so many nodes.
@@ -26,14 +48,14 @@ def find_meeting(environment: Mapping[str, str], *, nodes: int, runner: CommandR
     """
     # The step's list goes first: a step may leave out nodes of its job.
     hosts = _expand(_required(environment, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"), runner)
-    rank = _whole(environment, "SLURM_NODEID")
-    if len(hosts) != nodes or rank >= nodes:
+    index = _whole(environment, "SLURM_NODEID")
+    if len(hosts) != nodes or index >= nodes:
         raise ConfigError(
-            f"environment: found node {rank} of {len(hosts)} ({', '.join(hosts)}); allowed: one of {nodes} nodes",
+            f"environment: found node {index} of {len(hosts)} ({', '.join(hosts)}); allowed: one of {nodes} nodes",
             hint=f"srun --nodes={nodes} --ntasks-per-node=1",
         )
     port = choose_port(_whole(environment, "SLURM_JOB_ID"), int(environment.get(env.ATTEMPT) or 1))
-    return Meeting(node_rank=rank, address=hosts[rank], host=hosts[0], port=port)
+    return Place(tuple(hosts), index, port)
 
 
 def choose_port(job_id: int, attempt: int) -> int:

@@ -18,7 +18,7 @@ from nexa_contracts.yaml_text import Document
 Point = dict[str, Scalar]
 """The value of every axis of one run, by dotted config key."""
 ContractT = TypeVar("ContractT", bound=Contract)
-_READ_BY_PROGRAMS = ("model", "data", "training", "lora", "checkpoints", "params")
+READ_BY_PROGRAMS = ("model", "data", "training", "lora", "checkpoints", "params")
 """Keys that a program alone reads, from its config when it starts."""
 _Paths = Mapping[tuple[str, ...], str]
 """Keys of a point by the way that leads to their place."""
@@ -45,8 +45,8 @@ def find_late_axes(axes: Mapping[str, Axis], *, document: Document) -> Iterator[
     """Return a line for each axis that an adaptive search cannot have: its points come when the jobs are planned."""
     for key in axes:
         first = key.partition(".")[0]
-        if first in RunConfig.model_fields and (first not in _READ_BY_PROGRAMS or key == "data.dataset"):
-            allowed = ", ".join(f"{name}.*" for name in _READ_BY_PROGRAMS)
+        if first in RunConfig.model_fields and (first not in READ_BY_PROGRAMS or key == "data.dataset"):
+            allowed = ", ".join(f"{name}.*" for name in READ_BY_PROGRAMS)
             yield (
                 f"{_locate(key, document)}: it decides how the job is planned, before a point is chosen; "
                 f"allowed with search: tpe: {allowed}, but not data.dataset"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import StorageError, StorageUnavailable
 from nexa_contracts.states import FINAL_STATES
 from nexa_infra.storage.atomic import make_folder
@@ -15,6 +16,7 @@ from nexa_infra.storage.lock_holders import describe_holder
 
 _BUSY_S = 15.0
 """Changes take milliseconds, and that of 100,000 new jobs some seconds."""
+_LOOK_AGAIN_S = 0.02
 _SURROUNDINGS = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -124,7 +126,7 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # WAL so that `nexa status` never waits for the supervisor. All processes that open the file are on one machine
     # (the folder carries its name), which WAL needs.
-    connection.execute("PRAGMA journal_mode = WAL")
+    _enter_wal(connection, SystemClock())
     connection.execute("PRAGMA synchronous = FULL")
     version = _read_version(connection)
     if version == VERSION:
@@ -138,6 +140,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         for statement in _SCHEMA.split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _enter_wal(connection: sqlite3.Connection, clock: Clock) -> None:
+    # Alone of all statements this one does not wait for a lock: two first launches at once would meet here.
+    until_s = clock.monotonic_s() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _LOCKED or clock.monotonic_s() > until_s:
+                raise
+            clock.sleep(_LOOK_AGAIN_S)
+        else:
+            return
 
 
 def _remove_settled(connection: sqlite3.Connection, path: Path) -> None:

@@ -65,6 +65,11 @@ class Job(NewJob):
     gpu_ids: tuple[int, ...]
 
     @property
+    def max_moves(self) -> int:
+        """There is no other machine."""
+        return 0
+
+    @property
     def mark(self) -> ProcessMark | None:
         """The process of its job entry; None while that is not known."""
         if self.pid is None or self.start_ticks is None:

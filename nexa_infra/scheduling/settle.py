@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nexa_contracts.exit_codes import NEVER_RETRIED
-from nexa_contracts.states import JobState
+from nexa_contracts.states import NODE_UNHEALTHY, JobState
 from nexa_infra.scheduling.evidence import names_exception
 from nexa_infra.scheduling.records import Attempt, Failure
 
@@ -36,6 +36,11 @@ class Budget(Protocol):
         """After it reached its walltime."""
         ...
 
+    @property
+    def max_moves(self) -> int:
+        """On other nodes, after its nodes were refused before it started; 0 where there are none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -45,6 +50,8 @@ class Decision:
     state: JobState
     """Of the run: final, or PREEMPTED or PENDING while it waits for its next attempt."""
     delay_s: float = 0.0
+    is_elsewhere: bool = False
+    """Only another place will do: the job has to be put back into the queue."""
     why: str | None = None
     """Why it ends here, where the last attempt's own failure does not tell."""
 
@@ -69,6 +76,7 @@ def decide(attempts: Sequence[Attempt], budget: Budget, *, cancelled: bool = Fal
     - FAILED with a status of `NEVER_RETRIED`, or because of the request itself: the end. Any other failure is a crash,
       and so is NODE_FAILED (a job may be what brings its machine down): again after a delay that doubles, at most
       `max_retries` times. An exception that came at the same step before would come again: the end.
+    - Nodes that were refused before anything ran are no crash: again, on other nodes, at most `max_moves` times.
 
     Raises:
         ValueError: there is no attempt, or the last one has not ended.
@@ -92,6 +100,11 @@ def decide(attempts: Sequence[Attempt], budget: Budget, *, cancelled: bool = Fal
             raise ValueError(f"attempt {last.number} of {last.run_id} has the state {last.state}, which is no end")
 
 
+def is_refusal(attempt: Attempt) -> bool:
+    """Whether its nodes were refused before it started."""
+    return attempt.failure is not None and attempt.failure.kind == NODE_UNHEALTHY
+
+
 def _decide_preemption(attempts: Sequence[Attempt], budget: Budget) -> Decision:
     times = sum(attempt.state is JobState.PREEMPTED for attempt in attempts)
     if times > budget.max_preemptions:
@@ -102,7 +115,10 @@ def _decide_preemption(attempts: Sequence[Attempt], budget: Budget) -> Decision:
 
 def _decide_crash(attempts: Sequence[Attempt], budget: Budget) -> Decision:
     last = attempts[-1]
-    crashes = sum(attempt.state in _CRASHED for attempt in attempts)
+    if is_refusal(last):
+        again = sum(map(is_refusal, attempts)) <= budget.max_moves
+        return Decision(again=again, state=JobState.PENDING if again else last.state, is_elsewhere=again)
+    crashes = sum(attempt.state in _CRASHED and not is_refusal(attempt) for attempt in attempts)
     if _is_hopeless(last) or crashes > budget.max_retries:
         return Decision(again=False, state=last.state)
     same = next((earlier for earlier in attempts[:-1] if _is_same_crash(earlier, last)), None)

@@ -1,4 +1,4 @@
-"""The entry of a job on Slurm: `python -m nexa_infra.scheduling.slurm_entry SPEC --offset N [--rows R]`.
+"""A job's entry on Slurm: `python -m nexa_infra.scheduling.slurm_entry SPEC --offset N --rows R --warning USR1@120`.
 
 It takes the rows of its array task one after another: those indices i of the spec with i // R == N + task. What crashes
 is tried again in the same allocation; when that ends, the job is put back into the queue, and its next start goes on
@@ -23,7 +23,8 @@ from nexa_infra.scheduling.listening import WATCHED
 from nexa_infra.scheduling.row import RowEnd, RowRunner
 from nexa_infra.scheduling.signals import SignalQueue
 from nexa_infra.scheduling.slurm.client import SlurmClient
-from nexa_infra.scheduling.slurm.own_job import OwnJob, SlurmListener
+from nexa_infra.scheduling.slurm.elsewhere import Elsewhere
+from nexa_infra.scheduling.slurm.own_job import LimitWarning, OwnJob, SlurmListener
 
 _ANSWER_S = 5.0
 """For the controller: a job that has to leave has half a minute, by default."""
@@ -38,8 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             job = OwnJob.from_environment(os.environ)
             clock = SystemClock()
             client = SlurmClient(SystemRunner(), environment=os.environ, clock=clock, timeout_s=_ANSWER_S)
-            listener = SlurmListener(signals, job=job, client=client, clock=clock)
-            runner = RowRunner(listener, job=job, environment=os.environ, clock=clock)
+            listener = SlurmListener(signals, job=job, client=client, clock=clock, warning=options.warning)
+            runner = RowRunner(
+                listener,
+                job=job,
+                environment=os.environ,
+                clock=clock,
+                elsewhere=Elsewhere(client, job.job_id, clock=clock),
+                is_shared=options.rows > 1,
+            )
             return run_rows(options.find_rows(job.task), runner)
         except NexaError as error:
             say(error)
@@ -66,6 +74,7 @@ class _Options:
     spec: Path
     offset: int
     rows: int
+    warning: LimitWarning
 
     def find_rows(self, task: int) -> list[Entry]:
         """Return the runs of one task of the array."""
@@ -79,16 +88,18 @@ class _Options:
 def _parse(arguments: Sequence[str]) -> _Options:
     # By hand: argparse would be a tenth of what an entry costs, and only our own script calls this one.
     words = list(arguments)
-    values: dict[str, str] = {"--offset": "0", "--rows": "1"}
+    values: dict[str, str] = {"--offset": "0", "--rows": "1", "--warning": "USR1@120"}
     for name in values:
         if name in words[:-1]:
             place = words.index(name)
             values[name] = words[place + 1]
             del words[place : place + 2]
+    warning = LimitWarning.parse(values.pop("--warning"))
     are_good = all(text.isdecimal() for text in values.values()) and values["--rows"].strip("0")
     if len(words) != 1 or not are_good:
-        raise ConfigError(f"found {' '.join(arguments)!r}; allowed: SPEC [--offset N] [--rows R], R from 1")
-    return _Options(Path(words[0]), int(values["--offset"]), int(values["--rows"]))
+        allowed = "SPEC [--offset N] [--rows R] [--warning USR1@120], R from 1"
+        raise ConfigError(f"found {' '.join(arguments)!r}; allowed: {allowed}")
+    return _Options(Path(words[0]), int(values["--offset"]), int(values["--rows"]), warning)
 
 
 if __name__ == "__main__":

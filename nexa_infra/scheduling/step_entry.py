@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 from nexa_contracts import env
 from nexa_contracts.errors import ConfigError, NexaError
+from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_infra.process import Child, CommandRunner, SystemRunner
-from nexa_infra.scheduling.node_entry import PASSED_ON, STEP_TOKEN
+from nexa_infra.scheduling.hearing import PASSED_ON, WATCHED
+from nexa_infra.scheduling.joining import Attempted, read_plan
+from nexa_infra.scheduling.node_entry import STEP_TOKEN
 from nexa_infra.scheduling.signals import SignalQueue
 
-_WATCHED = (signal.SIGCHLD, *PASSED_ON.values())
 _ANSWER_S = 60.0
 _JOB = re.compile(r"[0-9]+(?:_[0-9]+)?", re.ASCII)
 _STEP = re.compile(r"[0-9]+(?:_[0-9]+)?\.[0-9]+", re.ASCII)
@@ -30,8 +32,8 @@ _LOOK_S = 3600.0
 
 
 def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run one step and return its status, which is the highest of its nodes."""
-    with SignalQueue(_WATCHED) as signals:
+    """Run one step and return its status, which is the highest of its nodes; 1 when none of them started to train."""
+    with SignalQueue(WATCHED) as signals:
         try:
             step = _parse(argv)
             end_leftovers(environment, SystemRunner())
@@ -41,8 +43,15 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         except NexaError as error:
             sys.stderr.write(f"step entry: {error}\n")
             return error.exit_code
-        returncode = _watch(child, signals)
-    return returncode if returncode >= 0 else _SHELL_SIGNALS - returncode
+        watched = _watch(child, signals)
+    status = watched.returncode if watched.returncode >= 0 else _SHELL_SIGNALS - watched.returncode
+    try:
+        if read_plan(environment) is not None and not _has_started(Attempted.from_environment(environment)):
+            return _explain(status, Attempted.from_environment(environment), was_told=watched.was_told)
+    except NexaError as error:
+        sys.stderr.write(f"step entry: {error}\n")
+        return status or error.exit_code
+    return status
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,22 @@ def _tell(environment: Mapping[str, str]) -> dict[str, str]:
     return told if token is None else {**told, STEP_TOKEN: token}
 
 
-def _watch(child: Child, signals: SignalQueue) -> int:
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    returncode: int
+    was_told: bool
+    """To leave."""
+
+
+def _watch(child: Child, signals: SignalQueue) -> _Watched:
     words = {number: word for word, number in PASSED_ON.items()}
+    was_told = False
     while (returncode := child.poll()) is None:
         for number in sorted(signals.wait(_LOOK_S) & words.keys()):
             _tell_nodes(child, words[signal.Signals(number)])
+            was_told = was_told or number == signal.SIGTERM
     child.close()
-    return returncode
+    return _Watched(returncode, was_told)
 
 
 def _tell_nodes(child: Child, word: str) -> None:
@@ -116,6 +134,27 @@ def _tell_nodes(child: Child, word: str) -> None:
         child.stdin.flush()
     except BrokenPipeError:
         return  # srun is gone, and its end is all there is to wait for
+
+
+def _has_started(attempted: Attempted) -> bool:
+    """Return whether the nodes came to a decision under which some of them train."""
+    from nexa_infra.health.decision import explain_refusals  # with them comes pydantic
+    from nexa_infra.health.rendezvous import read_decision
+
+    decision = read_decision(attempted.meeting)
+    if decision is not None and decision.state == "stop":
+        message = f"the training does not start: {decision.reason}"
+        attempted.record_refusal(message, explain_refusals(decision.refused))
+    return decision is not None and decision.state == "go"
+
+
+def _explain(status: int, attempted: Attempted, *, was_told: bool) -> int:
+    # The nodes that did not start have all left with 0, and the job entry must not take that for a success.
+    if was_told:
+        return WorkExit.SAVED_AND_LEFT
+    if status == 0:
+        sys.stderr.write(f"step entry: no node started; what each said stands above and in {attempted.meeting}\n")
+    return status or CommandExit.FAILED
 
 
 def _parse(argv: Sequence[str]) -> Step:

@@ -18,6 +18,8 @@ from nexa_infra.scheduling.process_tree import end_tree, list_members, reap_adop
 from nexa_infra.scheduling.records import Failure
 from nexa_infra.scheduling.stacks import StackReader
 from nexa_infra.scheduling.stalls import StallWatch
+from nexa_infra.scheduling.succession import FenceLook
+from nexa_infra.storage.fence import Fence
 
 LEFTOVER_GRACE_S = 5.0
 """For what the program left running when it ended."""
@@ -69,18 +71,23 @@ class Watch:
     note_leaving: Callable[[Leave], None] | None
     clock: Clock
     pruning: Pruning | None = None
+    fence: Fence | None = None
+    """Of the attempt, where a later one may begin while this one goes on."""
 
     def run(self, child: Child, listener: Listener) -> Watched:
         """Return how the program ended."""
         leave: Leave | None = None
         deadline_s = self.clock.monotonic_s() + self.limits.walltime_s
+        fence = FenceLook(self.fence, clock=self.clock)
         while (returncode := child.poll()) is None:
             until_s = self._next_look_s(deadline_s) if leave is None else deadline_s
-            heard = listener.listen(until_s - self.clock.monotonic_s())
+            heard = listener.listen(min(until_s, fence.next_look_s) - self.clock.monotonic_s())
             if heard.has_child_ended:
                 reap_adopted(but=child.pid)
             for number in heard.passed_on:
                 child.send_signal(number)
+            if fence.is_raised():
+                return Watched(self._end_now(child, grace_s=0.0), leave, None)
             if leave is None and self.stall.is_stalled() and child.poll() is None:
                 return self._end_stalled(child)
             is_late = self.clock.monotonic_s() >= deadline_s
@@ -128,7 +135,10 @@ class Watch:
         stall = Failure(
             "stalled", f"no step for {format_duration(self.limits.stall_s or 0.0)} {after}; ended", evidence
         )
+        return Watched(self._end_now(child, grace_s=LEFTOVER_GRACE_S), None, stall)
+
+    def _end_now(self, child: Child, *, grace_s: float) -> int:
         while (returncode := child.poll()) is None:
-            end_tree(self.token, clock=self.clock, grace_s=LEFTOVER_GRACE_S, root=os.getpid())
+            end_tree(self.token, clock=self.clock, grace_s=grace_s, root=os.getpid())
             reap_adopted(but=child.pid)
-        return Watched(returncode, None, stall)
+        return returncode

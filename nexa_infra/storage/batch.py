@@ -1,26 +1,30 @@
 """Many small files of one folder, created exclusively and durably at the price of a few.
 
-A flush costs milliseconds of waiting and hardly any CPU, and the file system joins flushes that wait together, so the
-files of a piece are flushed by several threads and their folder once. Each file still appears whole or not at all.
+A flush of each would wait a thousand times for what one flush of their file system does in milliseconds. Each file
+still appears whole or not at all.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import shutil
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 from nexa_contracts.errors import AlreadyExists
 from nexa_infra.storage.atomic import TEMPORARY_SUFFIX, create_file, fsync_dir, make_folder, storage_errors
+from nexa_infra.storage.flushing import can_flush_file_system, flushing_file_system
 from nexa_infra.storage.journal import journaled
 
-WORKERS = 16
-PIECE = 256
-"""Files between two flushes of the folder; also what is held in memory at a time."""
+logger = logging.getLogger(__name__)
+
+PIECE = 1024
+"""Files between two flushes of the folder."""
+FEW = 8
+"""Up to so many are flushed one by one: to flush a file system is to wait for all that others have written to it."""
 
 
 def create_batch(folder: Path, files: Iterable[tuple[str, bytes]]) -> int:
@@ -33,43 +37,67 @@ def create_batch(folder: Path, files: Iterable[tuple[str, bytes]]) -> int:
     make_folder(folder)
     remaining = iter(files)
     count = 0
-    with ThreadPoolExecutor(WORKERS) as pool:
-        while piece := list(islice(remaining, PIECE)):
-            with journaled(folder, [name for name, _ in piece]):
-                _create_piece(folder, piece, pool)
-            count += len(piece)
+    while first := list(islice(remaining, FEW + 1)):
+        names: list[str] = []
+        with journaled(folder, names):
+            _create_piece(folder, chain(first, islice(remaining, PIECE - len(first))), names, together=len(first) > FEW)
+        count += len(names)
     return count
 
 
-def _create_piece(folder: Path, piece: list[tuple[str, bytes]], pool: ThreadPoolExecutor) -> None:
-    staging = folder / f".batch.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+def _create_piece(folder: Path, files: Iterable[tuple[str, bytes]], names: list[str], *, together: bool) -> None:
+    # Beside their final names: a new folder for them would cost more than all else, as it lies elsewhere on the disk.
+    mark = secrets.token_hex(6)
+    temporary: list[str] = []
     with storage_errors(folder, "writing"):
-        staging.mkdir()
         try:
-            for _ in pool.map(lambda item: _write(staging / item[0], item[1]), piece):
-                pass
-            for name, data in piece:
-                _link(staging / name, folder / name, data)
+            with _flushed(folder, together=together) as is_each_flushed:
+                for name, data in files:
+                    temporary.append(f"{folder}/.{name}.{mark}{TEMPORARY_SUFFIX}")
+                    _write(temporary[-1], data, flush=is_each_flushed)
+                    names.append(name)
+            for path, name in zip(temporary, names, strict=True):
+                _link(path, f"{folder}/{name}")
         finally:
-            shutil.rmtree(staging, ignore_errors=True)  # what stays of it begins with a dot and is read by nobody
+            for path in temporary:
+                _remove(path)
         fsync_dir(folder)
 
 
-def _write(path: Path, data: bytes) -> None:
+@contextmanager
+def _flushed(folder: Path, *, together: bool) -> Iterator[bool]:
+    """Yield whether each file is to be flushed by itself, because they are not flushed together at the end."""
+    if together and can_flush_file_system():
+        with flushing_file_system(folder):
+            yield False
+    else:
+        yield True
+
+
+def _write(path: str, data: bytes, *, flush: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _link(temporary: Path, path: Path, data: bytes) -> None:
+def _link(temporary: str, path: str) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError as error:
         raise AlreadyExists(f"{path}: exists already; it is written once and never changed") from error
     except OSError:
-        create_file(path, data)  # a file system without hard links has another way, or says what is wrong
+        # A file system without hard links has another way, or says what is wrong.
+        create_file(Path(path), Path(temporary).read_bytes())
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108 - a thousand paths
+    except OSError as error:
+        logger.debug("temporary file is left path=%s reason=%s", path, error)  # it is swept, and read by nobody

@@ -7,7 +7,7 @@ Nothing here touches the disk but `find_root`. Names that come from outside cann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nexa_contracts import env
@@ -181,16 +181,15 @@ class Project:
     """A project on the control machine: its root, its manifests (the source of truth) and its runs' folders."""
 
     root: Path
+    runs: Path = field(init=False, repr=False, compare=False)
+    """The folder of everything launched from this project."""
+    manifests: Path = field(init=False, repr=False, compare=False)
+    """The folder of the manifests; git may track it."""
 
-    @property
-    def runs(self) -> Path:
-        """The folder of everything launched from this project."""
-        return self.root / "runs"
-
-    @property
-    def manifests(self) -> Path:
-        """The folder of the manifests; git may track it."""
-        return self.runs / "manifests"
+    def __post_init__(self) -> None:
+        """Join the paths once: a sweep of thousands asks for them again and again."""
+        object.__setattr__(self, "runs", self.root / "runs")
+        object.__setattr__(self, "manifests", self.runs / "manifests")
 
     @property
     def index(self) -> Path:

@@ -56,6 +56,11 @@ class RunDir:
         return self.path / "owner.json"
 
     @property
+    def cancel(self) -> Path:
+        """Somebody's wish that this run ends, for a job that runs others too and cannot be ended for it."""
+        return self.path / "cancel.json"
+
+    @property
     def fence(self) -> Path:
         """Which attempt may write now, where an earlier one may still live."""
         return self.path / "fence.json"
@@ -67,6 +72,10 @@ class RunDir:
     def ranks(self, number: int) -> Path:
         """Return the file with a line for each time that the training processes of an attempt, from 1, were started."""
         return self.attempts / f"{number}.ranks.jsonl"
+
+    def meeting(self, number: int) -> Path:
+        """Return the folder in which the nodes of an attempt, from 1, meet before its processes start."""
+        return self.attempts / f"{number}.meeting"
 
     def leaving(self, number: int) -> Path:
         """Return the file that says why an attempt, from 1, was told to leave, if it cannot say so any more."""

@@ -61,6 +61,7 @@ class FakeSlurm(CommandRunner):
         """So many jobs more; after them it refuses, or loses the question where `refusal` is None."""
         self.accounting: list[str] | None = None
         """What sacct prints, a line a job; None: this cluster has no accounting."""
+        self.nodes: tuple[str, ...] = (_NODES,)
         self.next_id = 1
         self.on_submit: Callable[[Call], None] = lambda _: None
         """Told of each call of sbatch before anything is done; it may raise."""
@@ -107,7 +108,7 @@ class FakeSlurm(CommandRunner):
             "scancel": self._scancel,
             "scontrol": self._scontrol,
             "sacct": self._sacct,
-            "sinfo": lambda _: Completed(0, "main*|1|8|65536|infinite|(null)\n"),
+            "sinfo": self._sinfo,
         }
         answer = answers[call.argv[0]]
         if self.is_down and call.argv[0] != "sacct":
@@ -161,6 +162,15 @@ class FakeSlurm(CommandRunner):
                 )
                 lines.append("".join(f"{word}|" for word in fields))
         return Completed(0, "".join(f"{line}\n" for line in lines))
+
+    def _sinfo(self, call: Call) -> Completed:
+        (form,) = (word.removeprefix("--format=") for word in call.argv if word.startswith("--format="))
+        is_each = "--Node" in call.argv
+        count = 1 if is_each else len(self.nodes)
+        values = {"%P": "main*", "%D": str(count), "%c": "8", "%m": "65536", "%l": "infinite", "%G": "(null)"}
+        for name, text in values.items():
+            form = form.replace(name, text)
+        return Completed(0, "".join(f"{form.replace('%N', node)}\n" for node in self.nodes[::count]))
 
     def _sacct(self, call: Call) -> Completed:
         if self.accounting is None:

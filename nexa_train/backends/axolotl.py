@@ -9,27 +9,25 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nexa_contracts import env
 from nexa_contracts.base import digest_json
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ConfigError, JobFailed, StorageError
 from nexa_contracts.exit_codes import CommandExit, WorkExit
 from nexa_contracts.run import FailureNote, WorkResult
-from nexa_infra.process import CommandRunner, SystemRunner
-from nexa_infra.storage.atomic import append_line, replace_file
 from nexa_infra.storage.checkpoints import StartingPoint
 from nexa_infra.storage.layout import CHECKPOINT_PREFIX
+from nexa_infra.storage.metrics import read_metrics, read_whole
 from nexa_infra.storage.seal import seal_folder
 from nexa_train.backends.axolotl_config import AxolotlPaths, render_axolotl
+from nexa_train.backends.axolotl_metrics import append_metrics, read_entry
+from nexa_train.backends.axolotl_program import open_program
 from nexa_train.backends.ending import Ending, note_failure
 from nexa_train.cache import build_once
 from nexa_train.data import StagedDataset, is_held_out, read_rows, stage_dataset
-from nexa_train.evaluation import EvaluationReading, read_evaluation
 from nexa_train.final_model import (
     adopt_final,
     find_finished,
@@ -40,24 +38,9 @@ from nexa_train.final_model import (
 )
 from nexa_train.job import Job
 from nexa_train.resume import STATE_NAME, find_start
+from nexa_train.signals import LeaveNow
 
 logger = logging.getLogger(__name__)
-
-PROGRAM = env.AXOLOTL
-"""Path of the `axolotl` program."""
-CHECK_TIMEOUT_S = 300.0
-LEAVE_TIMEOUT_S = 20.0
-_CHECK = """
-import sys, yaml
-from axolotl.utils.config import validate_config
-from axolotl.utils.dict import DictDefault
-from axolotl.utils.schemas.config import AxolotlInputConfig
-config = yaml.safe_load(open(sys.argv[1]))
-unknown = sorted(set(config) - set(AxolotlInputConfig.model_fields))
-if unknown:
-    sys.exit("this Axolotl does not know " + ", ".join(unknown))
-validate_config(DictDefault(config))
-"""
 
 
 def train(job: Job, *, clock: Clock) -> Ending:
@@ -72,49 +55,21 @@ def train(job: Job, *, clock: Clock) -> Ending:
     finished = find_finished(job, clock=clock)
     if finished is not None:
         return Ending(WorkExit.DONE, finished)
-    program = find_program(job.environment)
+    program = open_program(job)
     job.check_fence()
     _seal_complete(job, clock)
     start = find_start(job)
     dataset = stage_dataset(job.tiers, job.train.data.dataset)
     folder = write_splits(job, dataset)
     config = render_axolotl(job.train, _paths(job, dataset, folder, start), name=job.config.name)
-    path = job.run_dir.path / "axolotl.yaml"
-    replace_file(path, (json.dumps(config, indent=2) + "\n").encode())  # JSON is YAML
-    check_config(path, program, SystemRunner())
-    _run(job, program, path)
+    path = program.write_config(job, config)
+    try:
+        program.train(job, path)
+    except LeaveNow:
+        return _leave(job, start, clock)
     ending = _finish(job, clock)
     update = {"resumed_from": start.origin, "skipped_checkpoints": start.skipped}
     return Ending(ending.status, ending.result.model_copy(update=update))
-
-
-def find_program(environment: Mapping[str, str]) -> Path:
-    """Return the `axolotl` program.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    named = environment.get(PROGRAM)
-    found = shutil.which(named or "axolotl", path=environment.get("PATH"))
-    if found is None:
-        raise ConfigError(
-            f"training.backend axolotl: found no program {named or 'axolotl on PATH'}",
-            hint=f"install Axolotl in an environment of its own and set {PROGRAM} to its program",
-        )
-    return Path(found)
-
-
-def check_config(path: Path, program: Path, runner: CommandRunner) -> None:
-    """Return when Axolotl takes the config; its own interpreter is asked.
-
-    Raises:
-        ConfigError: it does not know a key, or refuses a value.
-        CommandTimedOut: it did not answer in five minutes.
-    """
-    done = runner.run([str(program.with_name("python")), "-c", _CHECK, str(path)], timeout_s=CHECK_TIMEOUT_S)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ConfigError(f"{path}: refused by Axolotl: {' | '.join(lines[-3:]) or 'it says nothing'}")
 
 
 def write_splits(job: Job, dataset: StagedDataset) -> Path:
@@ -169,26 +124,14 @@ def _write_base(job: Job, dataset: StagedDataset) -> Path:
     return folder
 
 
-def _run(job: Job, program: Path, config: Path) -> None:
-    # Under torchrun every process of ours starts one of Axolotl's, which finds its rank in the environment.
-    command = [str(program), "train", str(config), "--launcher", "python"]
-    child = SystemRunner().start(command, output="ours", env={**job.environment, "AXOLOTL_DO_NOT_TRACK": "1"})
-    try:
-        status = child.wait()
-    finally:
-        if child.poll() is None:
-            _end(child)
-    if status != 0:
-        raise JobFailed(f"axolotl ended with status {status}; its own words stand above in the log")
-
-
-def _end(child: Any) -> None:
-    import signal
-
-    child.send_signal(signal.SIGTERM)
-    if child.wait(LEAVE_TIMEOUT_S) is None:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+def _leave(job: Job, start: StartingPoint, clock: Clock) -> Ending:
+    job.check_fence()
+    _seal_complete(job, clock)
+    state = _read_newest(job)
+    if state is None:
+        raise LeaveNow
+    update = {"resumed_from": start.origin, "skipped_checkpoints": start.skipped, "steps": int(state["global_step"])}
+    return Ending(WorkExit.SAVED_AND_LEFT, WorkResult().model_copy(update=update))
 
 
 def _seal_complete(job: Job, clock: Clock) -> None:
@@ -208,11 +151,15 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def _finish(job: Job, clock: Clock) -> Ending:
+def _read_newest(job: Job) -> dict[str, Any] | None:
     states = [state for folder in job.checkpoints.glob(f"{CHECKPOINT_PREFIX}*") if (state := _read_state(folder))]
-    if not states:
+    return max(states, key=lambda state: int(state["global_step"]), default=None)
+
+
+def _finish(job: Job, clock: Clock) -> Ending:
+    state = _read_newest(job)
+    if state is None:
         raise JobFailed(f"{job.checkpoints}: axolotl left no checkpoint, so there is nothing to tell of its training")
-    state = max(states, key=lambda state: int(state["global_step"]))
     steps, history = int(state["global_step"]), state["log_history"]
     metrics = _record_metrics(job, history, clock)
     result = WorkResult(steps=steps, tokens=state.get("num_input_tokens_seen") or None, metrics=metrics)
@@ -234,19 +181,13 @@ def _finish(job: Job, clock: Clock) -> Ending:
     return Ending(WorkExit.DONE, result.model_copy(update={"artifacts": artifacts}))
 
 
-def _record_metrics(job: Job, history: Iterable[Mapping[str, float]], clock: Clock) -> dict[str, float]:
-    # Axolotl tells its losses at the end only, so every line carries the time of the end.
-    reading = EvaluationReading(is_likelihood=job.train.data.format != "preference")
+def _record_metrics(job: Job, history: Iterable[Mapping[str, Any]], clock: Clock) -> dict[str, float]:
+    # What our callbacks told while it trained stands there already; without them every line has the time of the end.
+    told = max((read_whole(record.get("step")) or 0 for record in read_metrics(job.run_dir.metrics)), default=0)
     last: dict[str, float] = {}
     for entry in history:
-        chosen: Mapping[str, float | None] = (
-            read_evaluation(entry, reading)
-            if "eval_loss" in entry
-            else {name: entry[name] for name in ("loss", "grad_norm", "learning_rate") if name in entry}
-        )
-        values = {name: value for name, value in chosen.items() if value is not None and math.isfinite(value)}
+        values = read_entry(job, entry)
         last |= values
-        line = {"time": clock.now().isoformat(timespec="milliseconds"), "attempt": job.attempt, "step": entry["step"]}
-        if job.is_main and values:
-            append_line(job.run_dir.metrics, json.dumps({**line, **values}).encode())
+        if entry["step"] > told:
+            append_metrics(job, entry["step"], values, clock=clock)
     return last

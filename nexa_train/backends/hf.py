@@ -28,6 +28,7 @@ from nexa_train.final_model import (
     training_log,
 )
 from nexa_train.job import Job
+from nexa_train.parting import part
 from nexa_train.restarting import end_predecessor
 from nexa_train.resume import STATE_NAME, check_shape, find_start
 from nexa_train.saving import saving_errors
@@ -72,6 +73,13 @@ def train(job: Job, *, clock: Clock, leave: LeaveRequest) -> Ending:
     """
     check_trackers(job.train.report_to)
     end_predecessor(job)
+    ending = _train(job, clock=clock, leave=leave)
+    if job.world_size > 1:
+        part()
+    return ending
+
+
+def _train(job: Job, *, clock: Clock, leave: LeaveRequest) -> Ending:
     # The first process decides: others could find something else, and hashing it in each would be that much slower.
     finished = find_finished(job, clock=clock) if job.is_main else None
     if finished is not None:
@@ -92,13 +100,11 @@ def train(job: Job, *, clock: Clock, leave: LeaveRequest) -> Ending:
         timeline.charge(Bucket.STARTUP)
         start, finished = _share((start, finished), job)
         if finished is not None:
-            _part(job)
             return Ending(WorkExit.DONE, finished)
         session.checkpoints.apart = find_apart(job)
         with session.checkpoints.apart.deliver(start, job) as here:
             check_shape(here, recipe.model.config)
             ending = _train_and_finish(session, here)
-    _part(job)
     return Ending(
         ending.status,
         ending.result.model_copy(update={"resumed_from": start.origin, "skipped_checkpoints": start.skipped}),
@@ -190,13 +196,6 @@ def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
         logger.exception("%s", message)
         note = FailureNote(kind="out_of_memory", message=message, evidence=(first_line(error),))
         return Ending(CommandExit.FAILED, _result(session, failure=note))
-
-
-def _part(job: Job) -> None:
-    if job.world_size > 1:
-        import torch.distributed as dist
-
-        dist.destroy_process_group()
 
 
 def _share(decided: SharedT, job: Job) -> SharedT:

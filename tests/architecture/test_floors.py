@@ -5,6 +5,7 @@ import sys
 import tomllib
 
 import pytest
+
 from tests.architecture.source_files import PACKAGES, ROOT, read_sources
 
 HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pandas", "pyarrow", "matplotlib", "plotext")

@@ -15,6 +15,7 @@ import pytest
 from nexa_infra.operations.backends import state_dir
 from nexa_infra.scheduling.local_queue import LocalQueue
 from tests.cli.cli_process import Cli
+from tests.scheduling.adaptive import trials as trials_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -51,18 +52,7 @@ def write(cli: Cli, between: str, *, sweep: str = SWEEP) -> None:
 
 
 def read_trials(cli: Cli, sweep_id: str) -> list[FrozenTrial]:
-    """As optuna-dashboard reads them: through Optuna alone. A job tells its study after it has recorded its end."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path = cli.project.root / "storage" / "shared" / "active_jobs" / sweep_id / "study.journal"
-    study = optuna.load_study(study_name=sweep_id, storage=JournalStorage(JournalFileBackend(str(path))))
-    deadline_s = time.monotonic() + DEADLINE_S
-    while any(trial.state.name == "RUNNING" for trial in study.get_trials()):
-        assert time.monotonic() < deadline_s, f"trials still run after {DEADLINE_S:g} s"
-        time.sleep(0.05)
-    return study.get_trials()
+    return trials_of.read_trials(cli.project.root / "storage" / "shared" / "active_jobs" / sweep_id / "study.journal")
 
 
 def read_point(cli: Cli, run_id: str) -> dict[str, Any]:
@@ -116,7 +106,8 @@ def test_another_attempt_of_a_run_has_its_point_again(cli: Cli) -> None:
 
 def test_a_trial_whose_job_was_killed_is_told_and_its_member_gets_a_new_one(cli: Cli) -> None:
     write(cli, "if not (here / 'mended').exists(): signal.pause()")
-    sweep_id = cli.json("sweep", "sweep.yaml", "--trials", "1")["submission"]
+    launched = cli.json("sweep", "sweep.yaml", "--trials", "1")
+    sweep_id = launched["submission"]
     (run_id,) = (run["run_id"] for run in cli.json("status", sweep_id)["runs"])
     wait_for(cli.project.run(run_id) / "seen-1.json")
     kill_entries()
@@ -124,7 +115,9 @@ def test_a_trial_whose_job_was_killed_is_told_and_its_member_gets_a_new_one(cli:
     assert cli.json("status", sweep_id)["counts"] == {"FAILED": 1}
     assert [trial.state.name for trial in read_trials(cli, sweep_id)] == ["FAIL"]
     cli.write("mended", "")
-    cli.ok("sweep", "--resume", sweep_id)
+    # The whole path: what a program is given is what its lock beside the journal names.
+    assert f"optuna-dashboard {launched['study']} " in cli.ok("sweep", "--resume", sweep_id)
+    assert Path(launched["study"]).is_absolute()
     (run,) = cli.json("status", sweep_id)["runs"]
     assert run["run_id"] != run_id
     failed, mended = read_trials(cli, sweep_id)

@@ -52,7 +52,7 @@ def test_watch_ends_when_nothing_is_left_to_look_after(cli: Cli) -> None:
 def test_doctor_names_limits_of_the_site_file_that_the_cluster_does_not_have(tmp_path: Path) -> None:
     (tmp_path / "nexa.yaml").write_text("backend: slurm\nslurm: {max_array_size: 5000, partition: gpu}\n")
     environment = {**os.environ}
-    context = open_context(tmp_path, clock=SystemClock(), runner=_Both(), environment=environment)
+    context = open_context(tmp_path, clock=SystemClock(), runner=OnlySlurm(), environment=environment)
     checks = {check.name: check for check in examine(context)}
     assert checks["slurm"].health == "ok"
     assert checks["slurm site"].found == "slurm.partition: found gpu; allowed: main"
@@ -72,7 +72,7 @@ def test_a_watcher_names_what_it_cannot_do_and_goes_on(tmp_path: Path) -> None:
     assert (look.is_over, look.troubles) == (True, ())
 
 
-class _Both(FakeSlurm):
+class OnlySlurm(FakeSlurm):
     """A machine with Slurm and nothing else."""
 
     def _run(self, call: Call) -> Completed:

@@ -154,11 +154,15 @@ def test_secrets_arrive_by_name_and_nothing_else_comes_along(cluster: SlurmClust
     client = make_client(cluster, more={"HF_TOKEN": value, "OTHER": "no"})
     options = render_options(SMALL, SITE, job_name="env", output="%A.out", export=("PATH", "HF_TOKEN"))
     script = tmp_path / "job.sbatch"
-    script.write_text('#!/bin/sh\nprintf \'%s|%s|%s\' "$HF_TOKEN" "${OTHER:-unset}" "$1" > said\n')
+    script.write_text('#!/bin/sh\nprintf \'%s|%s|%s\' "$HF_TOKEN" "${OTHER:-unset}" "$1" > said\nenv -0 > names\n')
     client.submit(options, script, ["$(touch broken); 'x"])
     wait_for(client, lambda jobs: by_name(jobs).get("env") is not None and by_name(jobs)["env"].state == "COMPLETED")
     assert (tmp_path / "said").read_text() == f"{value}|unset|$(touch broken); 'x"
     assert not (tmp_path / "broken").exists()
+    names = {pair.partition("=")[0] for pair in (tmp_path / "names").read_text().split("\0") if pair}
+    # Not those of a login on the node either: Slurm starts one for jobs that get variables by name, each time.
+    others = {name for name in names if not name.startswith(("SLURM_", "SLURMD_"))}
+    assert others <= {"PATH", "HF_TOKEN", "ENVIRONMENT", "TMPDIR", "PWD", "OLDPWD", "HOSTNAME", "SHLVL", "_"}
 
 
 @pytest.mark.parametrize(

@@ -36,4 +36,4 @@ def test_every_node_reports_and_one_that_is_down_is_named(cluster: SlurmCluster,
     cluster.kill_node("n2")
     (down,) = check_nodes(Cluster(sources, SlurmSite(), queue_s=2), ("n2",), request)
     assert not down.is_healthy
-    assert "srun ended with status 1" in down.checks[0].evidence
+    assert "srun ended with status " in down.checks[0].evidence

@@ -1,4 +1,4 @@
-"""The script as Slurm runs it: in arrays, on several nodes, with the warning signal; a stand-in for Python says how."""
+"""The script as Slurm runs it: in arrays, with the warning signal; a stand-in for Python says how."""
 
 from __future__ import annotations
 
@@ -59,18 +59,10 @@ def test_tasks_of_an_array_get_the_same_arguments_and_their_own_number(cluster: 
     job_id = submit(cluster, tmp_path, "spec with space.json", "20", "3", array="0-1,4", cpus=2, gpus_per_node=1)
     lines = wait_for_lines(tmp_path, lambda lines: len(lines) == 3)
     assert sorted(line.split()[1] for line in lines) == ["0", "1", "4"]
-    entry = ": -P -m nexa_infra.scheduling.slurm_entry spec with space.json --offset 20 --rows 3"
+    entry = ": -P -m nexa_infra.scheduling.slurm_entry spec with space.json --offset 20 --rows 3 --warning USR1@120"
     assert all(line.endswith(entry) for line in lines)
     assert all(line.split()[2] == "2" and line.split()[3][0].isdecimal() for line in lines)
     assert (tmp_path / f"{job_id}_4.out").read_text().startswith(f"nexa: job {job_id}, task 4, restart 0, on n")
-
-
-def test_several_nodes_have_one_entry_each_with_all_its_cores(cluster: SlurmCluster, tmp_path: Path) -> None:
-    submit(cluster, tmp_path, "spec.json", "0", "1", "srun", nodes=2, cpus=3, gpus_per_node=2)
-    lines = wait_for_lines(tmp_path, lambda lines: len(lines) == 2)
-    assert len({line.split()[0] for line in lines}) == 2
-    assert {tuple(line.split()[2:4]) for line in lines} == {("3", "0,1:")}
-    assert all("nexa_infra.scheduling.node_entry spec.json --offset 0 --rows 1" in line for line in lines)
 
 
 def test_the_warning_reaches_the_entry_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -79,11 +71,3 @@ def test_the_warning_reaches_the_entry_itself(cluster: SlurmCluster, tmp_path: P
     wait_for_lines(tmp_path, lambda lines: len(lines) == 1)
     cluster.run("scancel", "--batch", "--signal=USR1", job_id)
     assert wait_for_lines(tmp_path, lambda lines: len(lines) == 2)[1] == "warned"
-
-
-def test_the_warning_reaches_the_entries_of_several_nodes(cluster: SlurmCluster, tmp_path: Path) -> None:
-    (tmp_path / "stay").touch()
-    job_id = submit(cluster, tmp_path, "spec.json", "0", "1", "srun", nodes=2)
-    wait_for_lines(tmp_path, lambda lines: len(lines) == 2)
-    cluster.run("scancel", "--batch", "--signal=USR1", job_id)
-    assert wait_for_lines(tmp_path, lambda lines: len(lines) == 4)[2:] == ["warned", "warned"]

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from nexa_contracts.health import HealthReport, NodeFacts, Result
 from nexa_contracts.rendezvous import JoinDecision, JoinResult
-from nexa_infra.health.decision import decide_first, decide_next
+from nexa_infra.health.decision import (
+    blame_alone,
+    decide_first,
+    decide_next,
+    describe_problems,
+    explain_refusals,
+    find_blamed,
+)
 from tests.health.health_made import make_report
 
 FACTS = NodeFacts(driver="550.54.15", environment_digest="e" * 64, code_digest="c" * 64)
@@ -34,7 +41,7 @@ def test_healthy_nodes_that_agree_join_in_their_order_and_the_rest_are_spares() 
 def test_a_node_that_fails_or_is_unknown_is_left_out_and_a_spare_comes_in() -> None:
     decision = first(report("n1", "fail"), report("n2", "unknown"), report("n3", "warn"), report("n4"), wanted=2)
     assert decision.joined == ("n3", "n4")
-    assert decision.refused["n1"] == "gpu_ecc fail: 1, NVML: GPU 0: 1 uncorrected"
+    assert decision.refused["n1"] == "gpu_ecc fail: 1 (NVML: GPU 0: 1 uncorrected); healthy: 0"
     assert "gpu_ecc unknown" in decision.refused["n2"]
 
 
@@ -98,7 +105,29 @@ def test_what_is_one_nodes_fault_costs_that_node_and_what_is_nobodys_stops() -> 
     between = {node: result(node, is_done=False, words="timed out") for node in before.joined}
     decision = decide_next(before, between, wanted=2)
     assert decision.state == "stop"
-    assert decision.reason == "the all-reduce failed on 2 of 2 nodes: n1: timed out; n2: timed out"
+    assert decision.reason == "the nodes do not work together: n1: timed out; n2: timed out"
+
+
+def test_nobody_is_blamed_for_what_befalls_most() -> None:
+    assert find_blamed(NODES[:2], {"n1": "XID 79"}) == {"n1": "XID 79"}
+    assert find_blamed(NODES[:3], {"n0": "disk", "n1": "disk"}) == {}
+    assert find_blamed(NODES[:3], {}) == {}
+
+
+def test_a_node_that_was_alone_is_blamed_for_what_is_surely_its_own() -> None:
+    sick = report("n1", "fail")
+    full = sick.checks[0].model_copy(update={"name": "disk /data"})
+    assert blame_alone(sick.model_copy(update={"checks": (full,)})) is None
+    why = blame_alone(sick.model_copy(update={"checks": (full, *sick.checks)}))
+    assert why == describe_problems(sick)
+
+
+def test_what_can_never_be_measured_comes_with_what_to_do() -> None:
+    assert explain_refusals({"n1": "gpu_ecc fail: 1"}) == ()
+    (hint,) = explain_refusals({"n1": "gpu_ecc unknown: not measured ([N/A])"})
+    assert "health.accept_unknown" in hint
+    both = explain_refusals({"n1": "gpu_ecc fail: 1", "n2": "gpu_xid unknown: x"})
+    assert both == ("n1: gpu_ecc fail: 1", "n2: gpu_xid unknown: x", hint)
 
 
 NODES = [f"n{number}" for number in range(6)]

@@ -35,6 +35,14 @@ def test_one_job_that_fails_again_and_again_says_nothing_of_the_node(ledger: Led
     for hour in range(5):
         ledger.record_failure("n1", job="run_a", reason="bug", now=NOW + hour * HOUR)
     assert ledger.quarantined(NOW + 5 * HOUR) == frozenset()
+    assert len(ledger.read()[0]) == 1
+
+
+def test_a_job_counts_again_after_its_node_was_cleared(ledger: Ledger) -> None:
+    ledger.record_failure("n1", job="run_a", reason="x", now=NOW)
+    ledger.clear("n1", reason="", now=NOW)
+    ledger.record_failure("n1", job="run_a", reason="x", now=NOW)
+    assert [entry.event for entry in ledger.read()[0]] == ["failure", "clear", "failure"]
 
 
 def test_failures_weeks_apart_are_not_one_nodes_doing(ledger: Ledger) -> None:

@@ -7,7 +7,8 @@ import pytest
 from nexa_contracts.errors import StorageError
 from nexa_infra.health.checks.machine import judge_cores, judge_load, judge_memory
 from nexa_infra.health.facts import digest_environment, digest_folder
-from nexa_infra.health.run import describe_owner, own_name
+from nexa_infra.health.naming import own_name
+from nexa_infra.health.run import describe_owner
 from tests.health.health_made import make_sources
 
 

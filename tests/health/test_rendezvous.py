@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from nexa_contracts.clock import SystemClock
+from nexa_contracts.clock import Clock, SystemClock
 from nexa_contracts.errors import CommandMissing, ConfigError, NexaError
 from nexa_contracts.health import HealthReport, NodeFacts
 from nexa_contracts.rendezvous import JoinDecision, JoinResult, JoinSign
-from nexa_infra.health.reducing import Place, reduce_here
+from nexa_infra.health.exchange import Host, exchange
+from nexa_infra.health.reducing import Place, choose_port, reduce_here
 from nexa_infra.health.rendezvous import Meeting, Node, NodeRefused, TooFewNodes, meet, read_decision
 from nexa_infra.health.sources import Sources
 from nexa_infra.process import Call, CommandRunner, Completed, SystemRunner
@@ -26,12 +29,34 @@ def reducer(answer: str | Callable[[Call], Completed] = FINE) -> FakeRunner:
     return FakeRunner().answer(own("all_reduce"), answer)
 
 
+class Ahead(Clock):
+    """A clock that is some seconds ahead."""
+
+    def __init__(self, seconds: float) -> None:
+        self._real, self._ahead = SystemClock(), timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return self._real.now() + self._ahead
+
+    def monotonic_s(self) -> float:
+        return self._real.monotonic_s()
+
+    def sleep(self, seconds: float) -> None:
+        self._real.sleep(seconds)
+
+
 def come(
-    meeting: Meeting, name: str, *, runner: CommandRunner | None = None, report: HealthReport | None = None
+    meeting: Meeting,
+    name: str,
+    *,
+    runner: CommandRunner | None = None,
+    report: HealthReport | None = None,
+    clock: Clock | None = None,
+    address: str = "localhost",
 ) -> object:
-    """Return the decision a node leaves with, or the error."""
-    sources = make_sources(runner or reducer(), clock=SystemClock())
-    node = Node(name=name, address="localhost", gpus=0, sources=sources)
+    """Return the decision a node leaves with, or the error; a node with a runner of its own has a GPU."""
+    sources = make_sources(runner or reducer(), clock=clock or SystemClock())
+    node = Node(name=name, address=address, gpus=0 if runner is None else 1, sources=sources)
     try:
         return meet(meeting, node, report or make_report(name))
     except NexaError as error:
@@ -104,20 +129,73 @@ def test_a_node_that_vanishes_between_check_and_join_is_named_and_replaced(tmp_p
 
 def test_a_node_without_torch_is_left_out_and_named(tmp_path: Path) -> None:
     lacking = json.dumps({"failed": "torch cannot be loaded: No module named 'torch'", "is_own_fault": True}) + "\n"
-    left = come_all(Meeting(tmp_path, NAMES, wanted=2, join_s=5.0), n1={"runner": reducer(lacking)})
+    fine: dict[str, object] = {"runner": reducer()}
+    meeting = Meeting(tmp_path, NAMES, wanted=2, join_s=5.0)
+    left = come_all(meeting, n1={"runner": reducer(lacking)}, n2=fine, n3=fine)
     refusal, joined = left["n1"], left["n2"]
     assert isinstance(refusal, NodeRefused)
-    assert "torch cannot be loaded" in refusal.message
+    assert "n1 does not join: all-reduce: torch cannot be loaded" in refusal.message
     assert isinstance(joined, JoinDecision)
     assert joined.joined == ("n2", "n3")
 
 
 def test_a_sum_that_is_wrong_stops_the_start(tmp_path: Path) -> None:
     wrong = json.dumps({"failed": "rank 1: the sum is wrong"}) + "\n"
-    left = come_all(Meeting(tmp_path, ("n1", "n2"), wanted=2, join_s=5.0), n2={"runner": reducer(wrong)})
+    meeting = Meeting(tmp_path, ("n1", "n2"), wanted=2, join_s=5.0)
+    left = come_all(meeting, n1={"runner": reducer()}, n2={"runner": reducer(wrong)})
     for error in left.values():
         assert isinstance(error, TooFewNodes)
-        assert "the all-reduce failed on 1 of 2 nodes: n2: rank 1: the sum is wrong" in error.message
+        assert "the nodes do not work together: n2: all-reduce: rank 1: the sum is wrong" in error.message
+
+
+def test_nodes_without_gpus_exchange_and_load_nothing(tmp_path: Path) -> None:
+    left = come_all(Meeting(tmp_path, NAMES, wanted=3))
+    assert all(isinstance(found, JoinDecision) for found in left.values())
+    results = [read_result(tmp_path, name) for name in NAMES]
+    assert all(found.is_done and found.ahead_s is not None and abs(found.ahead_s) < 0.5 for found in results)
+
+
+def test_a_clock_that_is_off_is_found_in_the_exchange_and_its_node_replaced(tmp_path: Path) -> None:
+    left = come_all(Meeting(tmp_path, (*NAMES, "n4"), wanted=3), n2={"clock": Ahead(5.0)})
+    refusal, joined = left["n2"], left["n1"]
+    assert isinstance(refusal, NodeRefused)
+    assert "clock is +5.00 s off the others; allowed: 0.5 s" in refusal.message
+    assert isinstance(joined, JoinDecision)
+    assert joined.joined == ("n1", "n3", "n4")
+
+
+def test_a_node_that_most_others_do_not_reach_is_named_and_replaced(tmp_path: Path) -> None:
+    meeting = Meeting(tmp_path, (*NAMES, "n4"), wanted=3, join_s=4.0)
+    left = come_all(meeting, n3={"address": "no-such-host.invalid"})
+    refusal, joined = left["n3"], left["n1"]
+    assert isinstance(refusal, NodeRefused)
+    assert "2 of 2 others do not reach it: n1: n3 at no-such-host.invalid:" in refusal.message
+    assert isinstance(joined, JoinDecision)
+    assert joined.joined == ("n1", "n2", "n4")
+
+
+def test_of_two_that_do_not_reach_each_other_neither_is_blamed(tmp_path: Path) -> None:
+    left = come_all(Meeting(tmp_path, ("n1", "n2"), wanted=2, join_s=4.0), n2={"address": "no-such-host.invalid"})
+    for error in left.values():
+        assert isinstance(error, TooFewNodes)
+        assert "the nodes do not work together: n1: n2 at no-such-host.invalid:" in error.message
+        assert error.decision.refused == {}
+
+
+def test_a_stranger_at_the_port_neither_hinders_nor_joins() -> None:
+    clock = SystemClock()
+    with Host(clock) as host, socket.create_connection(("localhost", host.port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        signs = [JoinSign(node=name, round=0, address="localhost", port=host.port, processes=1) for name in NAMES]
+        found = exchange(signs, signs[0], clock=clock, timeout_s=10.0)
+    assert (found.is_done, found.words, found.unreached) == (True, "", ())
+    gone = exchange(signs, signs[0], clock=clock, timeout_s=10.0)
+    assert gone.unreached == ("n2", "n3")
+    assert "connection refused" in gone.words
+
+
+def read_result(folder: Path, name: str) -> JoinResult:
+    return JoinResult.from_json((folder / f"result-0-{name}.json").read_bytes(), source=name)
 
 
 def test_the_first_word_holds_even_if_the_late_node_comes_after_all(tmp_path: Path) -> None:
@@ -165,18 +243,14 @@ def test_every_gpu_gets_a_process_and_a_rank_of_its_own() -> None:
     }
 
 
-def test_two_real_nodes_add_up_through_gloo(tmp_path: Path) -> None:
-    meeting = Meeting(tmp_path, ("n1", "n2"), wanted=2)
-
-    def start(name: str) -> JoinDecision:
-        sources = Sources(SystemRunner(), SystemClock(), {})
-        return meet(meeting, Node(name, "localhost", 0, sources), make_report(name))
-
+def test_two_real_processes_add_up_through_gloo() -> None:
+    signs = tuple(
+        JoinSign(node=name, round=0, address="localhost", port=choose_port(), processes=1) for name in ("n1", "n2")
+    )
+    sources = Sources(SystemRunner(), SystemClock(), {})
     with ThreadPoolExecutor(2) as pool:
-        decisions = list(pool.map(start, meeting.nodes))
-    assert [decision.state for decision in decisions] == ["go", "go"]
-    results = [
-        JoinResult.from_json((tmp_path / f"result-0-{name}.json").read_bytes(), source=name) for name in meeting.nodes
-    ]
-    assert all(result.is_done and result.all_reduce_gb_s for result in results)
+        results = list(
+            pool.map(lambda index: reduce_here(sources, Place(signs, index, 90.0), backend="gloo"), range(2))
+        )
+    assert all(result.is_done and result.all_reduce_gb_s for result in results), results
     assert all(result.ahead_s is not None and abs(result.ahead_s) < 0.5 for result in results)

@@ -17,7 +17,9 @@ from nexa_contracts.run import RunOutcome
 from nexa_contracts.states import JobState
 from nexa_infra.operations.context import Context, open_context
 from nexa_infra.operations.launch import launch_sweep, launch_training_job, resume_sweep
-from nexa_infra.operations.resume import hold_sweep
+from nexa_infra.operations.sweep_lock import hold_sweep
+from nexa_infra.scheduling.config_file import provide_config
+from nexa_infra.scheduling.entry import read_entry
 from nexa_infra.storage.manifests import read_run_manifest, read_sweep_manifest, record_outcome
 from nexa_infra.storage.registration import DatasetDescription, register_dataset
 from nexa_infra.testing.clock import FakeClock
@@ -122,9 +124,11 @@ def test_a_run_keeps_the_version_of_its_dataset_when_a_newer_one_is_registered(c
     register(context, "two")
     manifest = read_run_manifest(context.project, planned.run_ids[0])
     assert [ref.label for ref in manifest.datasets] == ["rows_v1"]
-    told = json.loads(context.project.config(planned.run_ids[0]).read_text())
-    assert told["data"]["dataset"] == "rows_v1"
-    assert told == manifest.config.model_dump(mode="json")
+    assert manifest.config.data is not None
+    assert manifest.config.data.dataset == "rows_v1"
+    spec = read_entry(context.project.spec(planned.submission), 0)
+    provide_config(spec)
+    assert json.loads(context.project.config(planned.run_ids[0]).read_text()) == manifest.config.model_dump(mode="json")
     base = read_sweep_manifest(context.project, planned.submission).base_config
     assert base.data is not None
     assert base.data.dataset == "rows_v1"  # what the sweep lacks later trains on the same rows

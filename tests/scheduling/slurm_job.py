@@ -32,6 +32,8 @@ class SlurmJob:
     spec: Path
     name: str = "sweep.c0"
     restarts: int = 0
+    says: str = RUNNING
+    """What the controller says of it when it starts."""
 
     @property
     def folder(self) -> Path:
@@ -53,7 +55,7 @@ class SlurmJob:
 
     def start(self, *arguments: object) -> Child:
         """Start the job's entry, as its script does."""
-        self.say(RUNNING)
+        self.say(self.says)
         told = {
             **os.environ,
             "PATH": f"{self.folder}:{os.environ['PATH']}",

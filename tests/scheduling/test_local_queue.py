@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file"):
         LocalQueue(tmp_path / "file" / "queue.sqlite3")
+
+
+def test_a_queue_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, other.execute, ["COMMIT"])
+        ending.start()
+        with LocalQueue(path) as queue:
+            queue.add_jobs([new_job()])
+        ending.join()

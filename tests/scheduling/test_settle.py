@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.records import Attempt, Failure
-from nexa_infra.scheduling.settle import LONGEST_DELAY_S, decide
+from nexa_infra.scheduling.settle import LONGEST_DELAY_S, Decision, decide
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 OK, BAD, LEFT, DOWN = JobState.SUCCEEDED, JobState.FAILED, JobState.PREEMPTED, JobState.NODE_FAILED
@@ -21,6 +21,7 @@ class Budget:
     max_retries: int = 9
     max_preemptions: int = 9
     max_time_outs: int = 0
+    max_moves: int = 0
 
 
 def attempts(*states: JobState, status: int | None = 1, failure: Failure | None = None) -> list[Attempt]:
@@ -152,3 +153,18 @@ def test_the_delay_before_another_attempt_doubles_up_to_a_limit() -> None:
 def test_there_is_nothing_to_decide_while_an_attempt_goes_on(states: list[JobState]) -> None:
     with pytest.raises(ValueError, match=r"nothing to decide|which is no end"):
         decide(attempts(*states), Budget())
+
+
+REFUSED = Failure("node_unhealthy", "n2: gpu_ecc fail")
+
+
+def test_nodes_that_were_refused_use_up_no_retry_and_are_tried_elsewhere_only() -> None:
+    refused = attempts(DOWN, failure=REFUSED)
+    assert decide(refused, Budget(max_retries=9)) == Decision(again=False, state=DOWN)
+    moved = decide(refused, Budget(max_retries=0, max_moves=1))
+    assert (moved.again, moved.is_elsewhere, moved.state) == (True, True, JobState.PENDING)
+    assert not decide([*refused, *refused], Budget(max_moves=1)).again
+    crashed = [*refused, *attempts(BAD)]
+    assert decide(crashed, Budget(max_retries=1)).again
+    assert not decide(crashed, Budget(max_retries=0)).again
+    assert not decide(crashed, Budget(max_retries=1)).is_elsewhere

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from nexa_contracts.run import AttemptRecord, RunOutcome
@@ -91,13 +92,10 @@ def test_without_time_for_another_attempt_the_job_goes_back_into_the_queue(tmp_p
     assert outcome(tmp_path).state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_warning_lets_the_program_save_and_puts_the_task_back_into_the_queue(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_warning_lets_the_program_save_and_puts_the_task_back_into_the_queue(tmp_path: Path) -> None:
     job = job_of(tmp_path, LEAVES.format(attempts=["1"]), "print('next')", max_time_outs=1)
     child = job.start(*FIRST)
-    warn(child, number, when=tmp_path / "ready-1")
+    warn(child, signal.SIGUSR1, when=tmp_path / "ready-1")
     assert end(child) == 0
     assert job.requeues == ["requeue 12_3"]
     (attempt,) = attempts(tmp_path)
@@ -158,8 +156,11 @@ def test_a_program_that_does_not_know_sigterm_has_not_crashed_when_its_place_is_
 def test_a_cancelled_job_is_cancelled_with_all_its_rows_and_not_started_again(tmp_path: Path) -> None:
     job = job_of(tmp_path, LEAVES.format(attempts=["1"]), "print('next')")
     child = job.start(*FIRST)
+    wait_until((tmp_path / "ready-1").exists, what="the program")
     job.say(CANCELLED)
     warn(child, signal.SIGTERM, when=tmp_path / "ready-1")
+    for program in psutil.Process(child.pid).children(recursive=True):
+        program.terminate()  # that of scancel comes to every process of a job
     assert end(child) != 0
     assert [outcome(tmp_path, row).state for row in range(2)] == [JobState.CANCELLED] * 2
     assert job.requeues == []
@@ -187,6 +188,32 @@ def test_a_job_that_slurm_will_not_start_again_ends_on_record(tmp_path: Path) ->
     assert ended.state is JobState.TIMED_OUT
     assert ended.failure is not None
     assert "Requested operation is presently disabled" in ended.failure.message
+
+
+def test_a_job_that_the_controller_has_in_its_queue_already_is_not_refused(tmp_path: Path) -> None:
+    job = job_of(tmp_path, LEAVES.format(attempts=["1"]), max_retries=0)
+    (job.folder / "refusal").write_text("Job is pending execution for job 12_3\n")
+    child = job.start(*FIRST)
+    job.say("JobState=PENDING Restarts={restarts} RunTime=00:00:00 TimeLimit=02:00:00")
+    warn(child, signal.SIGUSR1, when=tmp_path / "ready-1")
+    assert end(child) == 0
+    assert not is_settled(tmp_path)
+    assert job.restart(*FIRST) == 0
+    assert outcome(tmp_path).state is JobState.SUCCEEDED
+
+
+def test_a_program_that_does_not_leave_before_the_time_limit_is_ended_in_time_for_a_requeue(tmp_path: Path) -> None:
+    code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready-1', 'w').close()"
+    code += "; os.environ['NEXA_ATTEMPT'] == '1' and time.sleep(600)"
+    job = job_of(tmp_path, code, max_time_outs=1)
+    child = job.start(*FIRST)
+    job.say("JobState=RUNNING Restarts={restarts} RunTime=01:59:58 TimeLimit=02:00:00")
+    warn(child, signal.SIGUSR1, when=tmp_path / "ready-1")
+    assert end(child) == 0
+    assert job.requeues == ["requeue 12_3"]
+    assert [each.state for each in attempts(tmp_path)] == [JobState.TIMED_OUT]
+    assert job.restart(*FIRST) == 0
+    assert outcome(tmp_path).state is JobState.SUCCEEDED
 
 
 def test_a_run_of_another_job_is_left_alone(tmp_path: Path) -> None:

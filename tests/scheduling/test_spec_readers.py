@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from nexa_contracts.errors import ConfigError
+from nexa_contracts.health import HealthPlan
 from nexa_contracts.job import JobSpec, SpecEntry
 from nexa_infra.scheduling.entry import Entry, read_entry
 
 UNREAD = {"resources"}
-"""Of its resources a job reads the cores."""
+"""Of its resources a job reads the cores and nodes."""
 FULL: dict[str, Any] = {
     "run_id": "run_20260102_030405_k3f9-003",
     "sweep_id": "sweep_20260102_030405_k3f9",
@@ -35,7 +36,8 @@ FULL: dict[str, Any] = {
     "max_time_outs": 2,
     "stall_s": 12.5,
     "grace_s": 1.5,
-    "resources": {"cpus": 5},
+    "resources": {"cpus": 5, "nodes": 2},
+    "health": {"ledger": "/h/ledger.jsonl", "request": {"node": "any", "gpus": 0}, "moves": 2},
 }
 REQUIRED = {name: FULL[name] for name, field in SpecEntry.model_fields.items() if field.is_required()}
 WRONG: dict[str, tuple[Any, ...]] = {
@@ -52,7 +54,19 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "max_time_outs": ("1", None, -1, 1.5, True),
     "stall_s": ("1", 0, -1, True, 1e999),
     "grace_s": ("1", None, -1, True, 1e999),
-    "resources": ({"cpus": 0}, {"cpus": "1"}, {"cpus": 1.5}, {"cpus": True}, {"cpus": None}, None, "x", []),
+    "health": ("x", 5, [], {"moves": -1}, {"moves": "1"}, {"ledger": 5}),
+    "resources": (
+        {"nodes": 0},
+        {"nodes": "1"},
+        {"cpus": 0},
+        {"cpus": "1"},
+        {"cpus": 1.5},
+        {"cpus": True},
+        {"cpus": None},
+        None,
+        "x",
+        [],
+    ),
     **{name: (None, 5, ["x"]) for name in ("run_dir", "manifests_dir", "cwd", "scratch", "durable", "shared")},
 }
 
@@ -69,12 +83,14 @@ def by_contract(path: Path) -> SpecEntry:
 
 def plain(value: Any) -> Any:
     """A value of an entry as the contract spells it."""
+    if isinstance(value, dict) and "ledger" in value:
+        return HealthPlan.model_validate_json(json.dumps(value))
     return str(getattr(value, "path", value)) if isinstance(value, Path) or hasattr(value, "path") else value
 
 
 def test_no_field_is_read_by_one_of_them_only() -> None:
     ours = {field.name for field in dataclasses.fields(Entry)}
-    assert SpecEntry.model_fields.keys() - UNREAD == ours - {"index", "cpus"} - UNREAD
+    assert SpecEntry.model_fields.keys() - UNREAD == ours - {"index", "cpus", "nodes"} - UNREAD
 
 
 def test_what_is_compared_here_are_all_the_fields() -> None:
@@ -87,7 +103,7 @@ def test_both_read_the_same_values_and_the_same_defaults(tmp_path: Path, entry: 
     told, read = by_contract(path), read_entry(path, 3)
     for name in SpecEntry.model_fields.keys() - UNREAD:
         assert plain(getattr(read, name)) == getattr(told, name), name
-    assert read.cpus == told.resources.cpus
+    assert (read.cpus, read.nodes) == (told.resources.cpus, told.resources.nodes)
     assert read.index == 3
 
 

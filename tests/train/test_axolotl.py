@@ -17,10 +17,9 @@ from nexa_contracts.errors import ConfigError
 from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.run import RunConfig
 from nexa_contracts.training import TrainConfig
-from nexa_infra.process import SystemRunner
 from nexa_infra.storage.seal import verify_seal
-from nexa_train.backends.axolotl import check_config, find_program
 from nexa_train.backends.axolotl_config import AxolotlPaths, render_axolotl
+from nexa_train.backends.axolotl_program import Program, find_program
 from tests.train.training_site import Site
 
 CONFIGS = Path(__file__).parents[2] / "nexa_train" / "configs"
@@ -111,7 +110,7 @@ def test_what_axolotl_refuses_is_told_in_its_words(tmp_path: Path) -> None:
     program = tmp_path / "axolotl"
     write_program(program.with_name("python"), "import sys; sys.exit('this Axolotl does not know new_key')")
     with pytest.raises(ConfigError, match="does not know new_key"):
-        check_config(tmp_path / "c.yaml", program, SystemRunner())
+        Program(program, {}).check_config(tmp_path / "c.yaml")
 
 
 def test_a_run_goes_through_axolotl_to_durable(site: Site, tmp_path: Path) -> None:

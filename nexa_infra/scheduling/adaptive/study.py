@@ -6,14 +6,15 @@ whoever settles what they left.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import MissingExtra, StorageError
+from nexa_infra.scheduling.adaptive.journal_lock import JournalLock
 from nexa_infra.storage.atomic import make_folder, storage_errors
 
 if TYPE_CHECKING:
@@ -81,46 +82,17 @@ def study_errors(path: Path) -> Iterator[None]:
     except ValueError as error:  # json.JSONDecodeError is one
         raise StorageError(f"{path}: damaged: {error}", hint=_HINT) from error
     except RuntimeError as error:  # of its lock
-        raise StorageError(f"{path}: {error}", hint="another process held the journal for too long") from error
-
-
-def mend_tail(journal: Path) -> None:
-    """Cut off a last line that is not whole, as a full disk or a power cut leaves one; only for whoever has its lock.
-
-    The next line would be appended to it, and nobody could read the journal any more.
-    """
-    with journal.open("rb+") as stream:
-        end = size = stream.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - 4096)
-            stream.seek(start)
-            newline = stream.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            stream.truncate(end)
-            os.fsync(stream.fileno())
+        raise StorageError(f"{path}: {error}", hint="this process was stopped meanwhile, or its disk hung") from error
 
 
 def _open_storage(path: Path) -> JournalStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    class MendingLock(JournalFileSymlinkLock):
-        # Optuna's own lock, so that its other programs keep out too. It works on NFS, and one whose holder was killed
-        # is taken over after 30 s.
-        def acquire(self) -> bool:
-            is_ours = super().acquire()
-            try:
-                mend_tail(path)
-            except OSError:
-                self.release()
-                raise
-            return is_ours
+    class Lock(JournalLock, JournalFileSymlinkLock):
+        pass  # nothing of the second is used: it is what the backend asks for
 
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=MendingLock(str(path))))
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=Lock(path, clock=SystemClock())))
 
 
 def _create_pruner(sweep: SweepConfig) -> BasePruner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,8 @@ from nexa_contracts.errors import ConfigError, ExternalError, NotFound, StorageE
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.entry import locate_outcome
 from nexa_infra.scheduling.lock import FileLock
-from nexa_infra.scheduling.logs import read_log
-from nexa_infra.scheduling.slurm.chunks import (
-    FOLDER,
-    SPEC_NAME,
-    Chunk,
-    find_chunks,
-    list_chunks,
-    list_submission,
-    read_cancelled,
-    request_cancel,
-)
+from nexa_infra.scheduling.slurm.chunks import FOLDER, SPEC_NAME, find_chunks, list_chunks, list_submission
 from nexa_infra.scheduling.slurm.client import SlurmClient
-from nexa_infra.scheduling.slurm.following import Follower, find_scratch
-from nexa_infra.scheduling.slurm.looker import Looker, read_outcome_state
-from nexa_infra.scheduling.slurm.looking import RunState, choose_jobs
 from nexa_infra.scheduling.slurm.submission import Submitter, how_to_go_on
 from nexa_infra.storage.run_dir import RunDir
 
@@ -36,6 +24,9 @@ if TYPE_CHECKING:
     from nexa_contracts.resources import Resources
     from nexa_contracts.site import SiteConfig
     from nexa_infra.scheduling.backend import LaunchRequest
+    from nexa_infra.scheduling.slurm.cancelling import Canceller
+    from nexa_infra.scheduling.slurm.looker import Looker
+    from nexa_infra.scheduling.slurm.looking import RunState
 
 SLURMS_DEFAULT_ARRAY = 1001
 """MaxArraySize where the cluster does not say otherwise."""
@@ -58,7 +49,6 @@ class SlurmBackend:
         self._client = client
         self._environment = environment
         self._clock = clock
-        self._looker = Looker(self._runs, client=client, environment=environment, clock=clock)
 
     def check_fits(self, resources: Resources, site: SiteConfig) -> None:
         """Judge whether a job of this size can ever run on the cluster.
@@ -71,7 +61,7 @@ class SlurmBackend:
         from nexa_infra.scheduling.slurm.partitions import explain_misfit
 
         render_options(resources, site.slurm, job_name="check", output="check", export=())
-        misfit = explain_misfit(resources, site.slurm, self._client.list_partitions())
+        misfit = explain_misfit(resources, site.slurm, self._client.list_partitions(without=site.slurm.exclude))
         if misfit is not None:
             raise ConfigError(misfit, hint="ask for less, or name another slurm.partition in the site file")
 
@@ -182,10 +172,8 @@ class SlurmBackend:
             if handle.name in chunks and handle.job_id in ("", chunks[handle.name].job_of(handle.name))
         }
         found = self._looker.look({handle.name: chunk for handle, chunk in ours.items()})
-        unknown = RunState(JobState.UNKNOWN)
-        return {
-            handle: found.get(handle.name, unknown).state if handle in ours else JobState.UNKNOWN for handle in handles
-        }
+        states = {handle: found[handle.name].state for handle in ours if handle.name in found}
+        return {handle: states.get(handle, JobState.UNKNOWN) for handle in handles}
 
     def run_states(self, run_ids: Sequence[str]) -> dict[str, RunState]:
         """Return what is known of runs by their ids; those that were never to be handed to Slurm are left out.
@@ -208,33 +196,23 @@ class SlurmBackend:
             StorageError: the wish cannot be written down.
             ExternalError: Slurm does not answer; the wish stands all the same, `nexa watch` passes it on.
         """
-        chunks = {
-            run_id: chunk
-            for run_id, chunk in find_chunks(self._runs, run_ids).items()
-            if read_outcome_state(self._outcome(run_id)) is None
-        }
-        by_folder: dict[Path, list[str]] = {}
-        for run_id, chunk in chunks.items():
-            by_folder.setdefault(chunk.folder, []).append(run_id)
-        for folder, ours in by_folder.items():
-            request_cancel(folder, ours)
-        self._cancel_jobs(chunks)
-        return frozenset(chunks)
+        return self._canceller.cancel(run_ids)
 
     def pass_on_cancels(self, run_ids: Sequence[str]) -> None:
         """Tell Slurm again to end those of these runs that somebody asked to end and that have not ended.
 
         Raises: as `cancel_runs`.
         """
-        chunks = find_chunks(self._runs, run_ids)
-        cancelled = {folder: read_cancelled(folder) for folder in {chunk.folder for chunk in chunks.values()}}
-        self._cancel_jobs(
-            {
-                run_id: chunk
-                for run_id, chunk in chunks.items()
-                if run_id in cancelled[chunk.folder] and read_outcome_state(self._outcome(run_id)) is None
-            }
-        )
+        self._canceller.pass_on(run_ids)
+
+    def release_held(self, submissions: Sequence[str]) -> int:
+        """Let jobs of submissions go that Slurm holds because a node could not start them; return how many there were.
+
+        Raises: as `states`.
+        """
+        from nexa_infra.scheduling.slurm.held import Releaser
+
+        return Releaser(self._runs, self._client).release(submissions)
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
         """Return the lines of a job's log over all its attempts; with `follow` until the run has an outcome.
@@ -250,32 +228,32 @@ class SlurmBackend:
             NotFound: the run was never handed to Slurm.
             StorageError: what was handed over cannot be read.
         """
+        from nexa_infra.scheduling.logs import read_log
+        from nexa_infra.scheduling.slurm.following import Follower, find_scratch
+
         chunk = find_chunks(self._runs, [run_id]).get(run_id)
         if chunk is None:
             raise NotFound(f"run {run_id}: was not handed to slurm", hint=f"nexa status {run_id}")
         follower = Follower(
             RunDir(self._runs / run_id),
-            self._outcome(run_id),
+            locate_outcome(self._runs / "manifests", run_id),
             find_scratch(chunk, run_id),
             look=lambda: self.run_states([run_id]),
             clock=self._clock,
         )
         return read_log(follower.find_log, follower.read_progress, follow=follow, clock=self._clock)
 
-    def _cancel_jobs(self, chunks: Mapping[str, Chunk]) -> None:
-        jobs = choose_jobs(chunks, chunks)
-        chosen = {job_id for job_ids in jobs.values() for job_id in job_ids}
-        shared = {
-            run_id: chunk
-            for run_id, chunk in chunks.items()
-            if chunk.rows_per_task > 1 and chosen.isdisjoint({chunk.job_id, chunk.job_of(run_id)})
-        }
-        self._looker.end_unclaimed(shared)
-        for name, job_ids in jobs.items():
-            self._client.cancel(job_ids, name=name)
+    @cached_property
+    def _looker(self) -> Looker:
+        from nexa_infra.scheduling.slurm.looker import Looker  # 20 ms that whoever only submits need not pay
 
-    def _outcome(self, run_id: str) -> Path:
-        return locate_outcome(self._runs / "manifests", run_id)
+        return Looker(self._runs, client=self._client, environment=self._environment, clock=self._clock)
+
+    @cached_property
+    def _canceller(self) -> Canceller:
+        from nexa_infra.scheduling.slurm.cancelling import Canceller
+
+        return Canceller(self._runs, self._client, self._looker)
 
     def _read_array_size(self) -> int:
         try:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import CommandMissing, CommandTimedOut, ExternalError, UnreadableReply
 from nexa_infra.process import CommandRunner, Completed, tail
+from nexa_infra.scheduling.slurm.options import hand_on
 from nexa_infra.scheduling.slurm.partitions import PARTITION_FIELDS, NodeGroup, parse_partitions
 from nexa_infra.scheduling.slurm.replies import (
     ACCOUNT_FIELDS,
@@ -73,8 +74,9 @@ class SlurmClient:
 
         SlurmUnreachable leaves open whether there is a job now: look for its name before submitting again.
         """
+        environment, options = hand_on(options, self._environment, besides=_KEPT)
         argv = ["sbatch", "--parsable", *options, script.name, *arguments]
-        said = self._ask(argv, cwd=script.parent).stdout.strip()
+        said = self._ask(argv, cwd=script.parent, environment=environment).stdout.strip()
         match = _SUBMITTED.fullmatch(said)
         if match is None:
             raise SlurmUnreachable(f"sbatch: found {said[:80]!r}; allowed: the number of a job")
@@ -156,6 +158,10 @@ class SlurmClient:
         """Let a job or a task start again; a running one is ended by this."""
         self._ask(["scontrol", "requeue", *_checked([job_id])])
 
+    def release(self, job_id: str) -> None:
+        """Let a job or a task that is held be started."""
+        self._ask(["scontrol", "release", *_checked([job_id])])
+
     def show_job(self, job_id: str) -> dict[str, str]:
         """Return the fields of one job or task, as `scontrol show job` names them."""
         said = self._ask(["scontrol", "--oneliner", "show", "job", *_checked([job_id])]).stdout
@@ -165,9 +171,28 @@ class SlurmClient:
         """Return what the cluster's configuration sets."""
         return parse_limits(self._ask(["scontrol", "show", "config"]).stdout)
 
-    def list_partitions(self) -> tuple[NodeGroup, ...]:
-        """Return what the partitions have that this user sees, nodes that are down included."""
-        return parse_partitions(self._ask(["sinfo", "--noheader", f"--format={PARTITION_FIELDS}"]).stdout)
+    def list_partitions(self, *, without: Sequence[str] = ()) -> tuple[NodeGroup, ...]:
+        """Return what the partitions have that this user sees, nodes that are down included.
+
+        Nodes that are named, or stand in a list that is, do not count.
+        """
+        if not without:
+            return parse_partitions(self._ask(["sinfo", "--noheader", f"--format={PARTITION_FIELDS}"]).stdout)
+        left_out = {name for nodelist in without for name in self._expand(nodelist)}
+        argv = ["sinfo", "--noheader", "--Node", f"--format={PARTITION_FIELDS}|%N"]
+        return parse_partitions(self._ask(argv).stdout, without=left_out)
+
+    def list_nodes(self) -> frozenset[str]:
+        """Return the names of all nodes that this user sees."""
+        return frozenset(self._ask(["sinfo", "--noheader", "--Node", "--format=%N"]).stdout.split())
+
+    def exclude(self, job_id: str, nodes: Sequence[str]) -> None:
+        """Let a job or a task that waits leave out these nodes and no others."""
+        wrong = [node for node in nodes if _NODE_LIST.fullmatch(node) is None]
+        if wrong:
+            raise UnreadableReply(f"node: found {wrong[0][:80]!r}; allowed: as n1")
+        words = [f"JobId={_checked([job_id])[0]}", f"ExcNodeList={','.join(nodes)}"]
+        self._ask(["scontrol", "update", *words])
 
     def expand_hosts(self, nodelist: str) -> tuple[str, ...]:
         """Return the names in a list of nodes, in its order: `gpu[01-03]` is gpu01, gpu02, gpu03.
@@ -179,19 +204,39 @@ class SlurmClient:
             raise UnreadableReply(f"list of nodes: found {nodelist[:80]!r}; allowed: as n1,gpu[01-03,07]")
         return tuple(self._ask(["scontrol", "show", "hostnames", nodelist]).stdout.split())
 
-    def _ask(self, argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float | None = None) -> Completed:
-        completed = self._run(argv, cwd=cwd, timeout_s=timeout_s)
+    def _expand(self, nodelist: str) -> tuple[str, ...]:
+        return self.expand_hosts(nodelist) if "[" in nodelist else (nodelist,)
+
+    def _ask(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        timeout_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
+        completed = self._run(argv, cwd=cwd, timeout_s=timeout_s, environment=environment)
         if completed.returncode != 0:
             _refuse(argv[0], completed)
         return completed
 
-    def _run(self, argv: Sequence[str], *, cwd: Path | None = None, timeout_s: float | None = None) -> Completed:
+    def _run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        timeout_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
         place = self._environment.get("SLURM_CONF")
         if place is not None and not Path(place).is_file():  # the commands would look for a minute
             raise SlurmMissing(f"SLURM_CONF={place}: no such file", hint="unset it, or name the cluster's slurm.conf")
         try:
             return self._runner.run(
-                argv, timeout_s=self._timeout_s if timeout_s is None else timeout_s, cwd=cwd, env=self._environment
+                argv,
+                timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+                cwd=cwd,
+                env=environment or self._environment,
             )
         except CommandMissing as error:
             raise SlurmMissing(

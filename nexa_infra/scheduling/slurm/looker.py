@@ -17,6 +17,7 @@ from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob
 from nexa_infra.scheduling.slurm.looking import Jobs, RunState, look_at
 from nexa_infra.scheduling.slurm.settling import SlurmSettler, describe_loss
 from nexa_infra.scheduling.slurm.submission import Submitter
+from nexa_infra.storage.atomic import replace_file
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.recorded import find_ended
 from nexa_infra.storage.run_dir import RunDir
@@ -65,8 +66,9 @@ class Looker:
             states[end.run_id] = RunState(JobState.UNKNOWN, reason=why) if state is None else RunState(state)
         return states
 
-    def end_unclaimed(self, chunks: Mapping[str, Chunk]) -> None:
-        """End on record those of these runs that no job has begun and that share their task with others.
+    def end_rows(self, chunks: Mapping[str, Chunk]) -> None:
+        """End runs that share their task with others: on record where no job has begun them, else by a wish that the
+        job finds in the run's folder.
 
         Raises:
             StorageError: a run's folder cannot be read or written.
@@ -75,8 +77,11 @@ class Looker:
         for run_id, chunk in chunks.items():
             # Whoever claims it is the only one who may run it: its task passes it over.
             ours = Owner(cluster="", job_id=chunk.job_of(run_id) or "", name=_CANCELLED)
-            if claim_run(RunDir(self._runs / run_id), ours, clock=self._clock) == ours:
+            run_dir = RunDir(self._runs / run_id)
+            if claim_run(run_dir, ours, clock=self._clock) == ours:
                 ended.append(describe_loss(run_id, chunk, is_cancelled=True))
+            else:
+                replace_file(run_dir.cancel, json.dumps({"asked_at": self._clock.now().isoformat()}).encode() + b"\n")
         self._settler.settle(ended)
 
     def drop_if_ended(self, chunk: Chunk) -> bool:

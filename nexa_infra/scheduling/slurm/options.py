@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nexa_contracts.site import SlurmSite
 
 _MIB = 1024**2
+_EXPORT = "--export="
 _LONGEST_SIGNAL_LEAD_S = 65_535
 _SET_BY_NEXA = (
     "account", "array", "chdir", "clusters", "constraint", "cpus-per-gpu", "cpus-per-task", "dependency", "error",
@@ -95,9 +96,39 @@ def render_options(
     )
 
 
+def hand_on(
+    options: Sequence[str], environment: Mapping[str, str], *, besides: Collection[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the environment for sbatch that holds what a job is to get by name, and options that hand all of it on.
+
+    Given names, Slurm starts a login on the node as well, for every task: whatever stands in a person's shell files is
+    run there, holds the job up or breaks it. `besides` are names that sbatch itself needs.
+
+    Source: https://slurm.schedmd.com/sbatch.html (--export, --get-user-env).
+    """
+    named = next((word for word in options if word.startswith(_EXPORT) and word != f"{_EXPORT}NIL"), None)
+    if named is None:
+        return dict(environment), list(options)
+    names = {*named.removeprefix(_EXPORT).split(","), *besides}
+    chosen = {name: value for name, value in environment.items() if name in names}
+    return chosen, [f"{_EXPORT}ALL" if word is named else word for word in options]
+
+
 def render_after(job_id: str) -> str:
     """Return the option that lets a job wait for the end of another, however it ends; of an array: of all its tasks."""
     return f"--dependency=afterany:{_check('job id', job_id, _JOB_ID)}"
+
+
+def render_warning(site: SlurmSite) -> str:
+    """Return the signal that warns a job of its time limit, and how many seconds before: `USR1@120`.
+
+    Raises:
+        ConfigError: that is earlier than Slurm takes.
+    """
+    lead_s = math.ceil(parse_duration_s(site.signal_lead))
+    if lead_s > _LONGEST_SIGNAL_LEAD_S:
+        raise ConfigError(f"slurm.signal_lead: found {site.signal_lead}; allowed: at most {_LONGEST_SIGNAL_LEAD_S}s")
+    return f"{site.signal}@{lead_s}"
 
 
 def check_extra(words: Iterable[str]) -> tuple[str, ...]:
@@ -128,7 +159,7 @@ def check_extra(words: Iterable[str]) -> tuple[str, ...]:
 
 def _render_resources(resources: Resources, site: SlurmSite) -> list[str]:
     options = [
-        f"--nodes={resources.nodes}",
+        f"--nodes={resources.held_nodes}",
         "--ntasks-per-node=1",  # without it srun would not know that each node gets one
         f"--cpus-per-task={resources.cpus}",
         f"--mem={math.ceil(resources.memory_bytes / _MIB)}M",
@@ -168,11 +199,8 @@ def _render_site(site: SlurmSite) -> list[str]:
     if site.exclude:
         nodes = [_check(f"slurm.exclude.{place}", node, _EXCLUDE) for place, node in enumerate(site.exclude)]
         options.append(f"--exclude={','.join(nodes)}")
-    lead_s = math.ceil(parse_duration_s(site.signal_lead))
-    if lead_s > _LONGEST_SIGNAL_LEAD_S:
-        raise ConfigError(f"slurm.signal_lead: found {site.signal_lead}; allowed: at most {_LONGEST_SIGNAL_LEAD_S}s")
     # B: to the job entry alone, which tells its work; without it every process of the job would get it.
-    return [*options, f"--signal=B:{site.signal}@{lead_s}", "--requeue" if site.requeue else "--no-requeue"]
+    return [*options, f"--signal=B:{render_warning(site)}", "--requeue" if site.requeue else "--no-requeue"]
 
 
 def _render_time(seconds: float) -> str:

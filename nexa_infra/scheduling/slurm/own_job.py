@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ConfigError, ExternalError
@@ -14,17 +15,20 @@ from nexa_infra.scheduling.fence import Owner
 from nexa_infra.scheduling.listening import Heard, Listener
 from nexa_infra.scheduling.signals import SignalQueue
 from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmUnreachable
+from nexa_infra.scheduling.slurm.view import LIVING, NEAR_END_S, QUEUED, View, explain_signal, parse_view
 
-_DURATION = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})")
-_NEAR_END_S = 180.0
-"""A SIGTERM so shortly before the time limit is that of the limit."""
+_EARLY_S = 60.0
+"""Slurm sends its warning up to half a minute early or late."""
+_LATE_S = 40.0
+_UNWARNED_S = 10.0
 _MARGIN_S = 20.0
 """Of what is left, for the records after the program has left."""
 _LONGEST_GRACE_S = 600.0
 _AGAIN_S = 5.0
 """Between two questions to a controller that does not answer."""
-_GIVEN_UP = frozenset({"PREEMPTED", "PENDING", "REQUEUED"})
-_LIVING = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "RESIZING"})
+_LOOK_S = 3.0
+"""Between two looks for a wish to end one run of several: each costs the shared tier a question."""
+_WARNING = re.compile(r"(USR1|USR2|TERM)@([0-9]{1,5})")
 
 
 def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -43,6 +47,10 @@ class OwnJob:
     task: int
     """0 without an array."""
     restarts: int
+    number: str = ""
+    """The id of this very job, SLURM_JOB_ID; for a task of an array beside its `123_4`."""
+    host: str = ""
+    """The node that this is on."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OwnJob:
@@ -66,6 +74,8 @@ class OwnJob:
             name=environment.get("SLURM_JOB_NAME", ""),
             task=int(task) if array and task else 0,
             restarts=int(restarts) if restarts.isdecimal() else 0,
+            number=environment.get("SLURM_JOB_ID", ""),
+            host=environment.get("SLURMD_NODENAME", ""),
         )
 
     @property
@@ -75,68 +85,83 @@ class OwnJob:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What the controller says of a job."""
+class LimitWarning:
+    """What Slurm sends before a job's time limit; the site chooses it."""
 
-    state: str
-    restarts: int
-    is_preempted: bool
-    run_s: float
-    limit_s: float | None
-    """None: without limit, or not known."""
+    number: signal.Signals
+    lead_s: float
 
     @property
-    def left_s(self) -> float | None:
-        """Seconds to the time limit."""
-        return None if self.limit_s is None else max(0.0, self.limit_s - self.run_s)
+    def near_end_s(self) -> float:
+        """How long before the time limit a SIGTERM is that of the limit."""
+        return max(NEAR_END_S, self.lead_s + _EARLY_S) if self.number is signal.SIGTERM else NEAR_END_S
 
+    def reserve_s(self, walltime_s: float) -> float:
+        """How long before its end a job leaves that heard no warning: it may have come while the entry started."""
+        return min(max(_UNWARNED_S, self.lead_s - _LATE_S), walltime_s / 4)
 
-def parse_view(fields: Mapping[str, str]) -> View:
-    """Return the view in the fields of `scontrol show job`."""
-    restarts = fields.get("Restarts", "")
-    return View(
-        state=fields.get("JobState", "").partition("+")[0],
-        restarts=int(restarts) if restarts.isdecimal() else 0,
-        is_preempted="PreemptTime" in fields,
-        run_s=_parse_duration_s(fields.get("RunTime", "")) or 0.0,
-        limit_s=_parse_duration_s(fields.get("TimeLimit", "")),
-    )
+    @classmethod
+    def parse(cls, text: str) -> LimitWarning:
+        """Return the warning in a text like `USR1@120`.
 
-
-def explain_signal(heard: Leave, view: View | None, *, restarts: int) -> Leave:
-    """Return why a job of so many restarts was told to leave.
-
-    A job that is ending is COMPLETING, whatever ended it (22.05 shows nothing more): one that is to start again
-    counts one restart more already, one that was preempted has a PreemptTime, one at its limit has run that long.
-    What is left was cancelled.
-    """
-    if view is None or heard is Leave.CANCELLED:
-        return Leave.PREEMPTED if heard is Leave.ASKED else heard
-    if view.is_preempted or view.restarts > restarts or view.state in _GIVEN_UP:
-        return Leave.PREEMPTED
-    if view.state not in _LIVING:
-        return Leave.TIMED_OUT if view.left_s == 0.0 or view.state == "TIMEOUT" else Leave.CANCELLED
-    if heard is not Leave.ASKED:
-        return heard
-    return Leave.TIMED_OUT if view.left_s is not None and view.left_s <= _NEAR_END_S else Leave.PREEMPTED
+        Raises:
+            ConfigError: it is none.
+        """
+        match = _WARNING.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"--warning: found {text!r}; allowed: USR1, USR2 or TERM, @ and seconds")
+        return cls(signal.Signals[f"SIG{match[1]}"], float(match[2]))
 
 
 class SlurmListener(Listener):
     """What Slurm tells a job: a warning before the time limit, SIGTERM when it is preempted, cancelled or at its end.
 
-    None of it reaches the program but a SIGTERM of ours: of the warning torchrun's agent would die.
+    None of it reaches the program but a SIGTERM of ours. Of USR1 and USR2 the one that is no warning is the program's.
     """
 
-    def __init__(self, signals: SignalQueue, *, job: OwnJob, client: SlurmClient, clock: Clock) -> None:
+    def __init__(
+        self, signals: SignalQueue, *, job: OwnJob, client: SlurmClient, clock: Clock, warning: LimitWarning
+    ) -> None:
         super().__init__(signals)
-        self.warnings = {int(signal.SIGUSR1), int(signal.SIGUSR2)}
         self.leaving: Leave | None = None
         """Why this allocation ends; nothing is begun in it any more."""
+        self.is_row_cancelled = False
+        """Whether somebody was seen to want the end of the run that is attended to; the others of this job go on."""
+        self._wish: Path | None = None
+        self._looked_s = 0.0
+        self.warning = warning
         self._job = job
         self._client = client
         self._clock = clock
         self._ends_s: float | None = None
         self._has_asked = False
+
+    def attend(self, wish: Path | None) -> None:
+        """Turn to the next run; `wish` is the file by which somebody asks for its end and not for that of the others.
+
+        None: it has the job for itself, and is ended by ending that.
+        """
+        self._wish, self.is_row_cancelled = wish, False
+
+    def look_for_wish(self) -> bool:
+        """Whether somebody wants the end of the run that is attended to, as its folder says now."""
+        self._looked_s = self._clock.monotonic_s()
+        self.is_row_cancelled = self._wish is not None and self._wish.exists()
+        return self.is_row_cancelled
+
+    def listen(self, timeout_s: float) -> Heard:
+        """Return what arrived, a wish to end this run included; that is told once."""
+        if self._wish is None or self.is_row_cancelled:
+            return super().listen(timeout_s)
+        until_s = self._clock.monotonic_s() + timeout_s
+        while True:
+            now_s = self._clock.monotonic_s()
+            if now_s - self._looked_s >= _LOOK_S and self.look_for_wish():
+                return Heard(Leave.CANCELLED)
+            next_s = min(until_s, self._looked_s + _LOOK_S)
+            heard = super().listen(next_s - now_s)
+            if heard != Heard() or next_s == until_s:
+                return heard
 
     def has_to_tell(self, leave: Leave) -> bool:
         """Whether the program does not know yet. A job that ends has had its SIGTERM in every process: a second one may
@@ -145,20 +170,25 @@ class SlurmListener(Listener):
         if leave is not Leave.ASKED:
             return True
         view = self.look()
-        return view is None or view.state in _LIVING
+        return view is None or view.state in LIVING
 
     def explain(self, leave: Leave) -> Leave:
         """Return why the program really has to leave, as the controller says; the walltime of a run is its own."""
         if self.leaving is not None:
-            self.leaving = explain_signal(self.leaving, self.look(), restarts=self._job.restarts)
+            self.leaving = self._explain(self.leaving, self.look())
             return self.leaving
         return leave
 
     def choose_grace_s(self, least_s: float) -> float:
-        """Return the time to the job's end, less what its records need, where it is left because of that end."""
-        if self.leaving is not Leave.TIMED_OUT or self._ends_s is None:
+        """Return the time to the job's end, less what its records need, where it is left because of that end.
+
+        It may be shorter than asked for: a job that is killed at its limit cannot put itself into the queue again.
+        """
+        left_s = self.left_s() or 0.0
+        if self.leaving not in (None, Leave.TIMED_OUT) or left_s <= 0:
             return least_s
-        return max(least_s, min(_LONGEST_GRACE_S, self._ends_s - self._clock.monotonic_s() - _MARGIN_S))
+        most_s = least_s if self.leaving is None else _LONGEST_GRACE_S
+        return min(most_s, max(left_s - _MARGIN_S, left_s / 2))
 
     def left_s(self) -> float | None:
         """Return how long the job may still run; None where nobody says. Asked once."""
@@ -173,9 +203,17 @@ class SlurmListener(Listener):
             view = parse_view(self._client.show_job(self._job.job_id))
         except ExternalError:
             return None
-        if view.state in _LIVING and view.left_s is not None:
+        if view.state in LIVING and view.left_s is not None:
             self._ends_s = self._clock.monotonic_s() + view.left_s
         return view
+
+    def is_meant(self) -> bool:
+        """Whether Slurm means this start of the job; yes as long as it does not say otherwise.
+
+        A controller that was killed has lost its newest state, and starts a job again that it has started already.
+        """
+        view = self.look()
+        return view is None or view.is_of(self._job.number, self._job.host)
 
     def requeue(self) -> str | None:
         """Let the job start again; return why that cannot be, None when it will.
@@ -184,9 +222,9 @@ class SlurmListener(Listener):
         """
         while True:
             view = self.look()
-            if view is not None and view.restarts > self._job.restarts:
-                return None  # Slurm does so by itself
-            why = explain_signal(self.leaving or Leave.TIMED_OUT, view, restarts=self._job.restarts)
+            if view is not None and (view.restarts > self._job.restarts or view.state in QUEUED):
+                return None  # Slurm does so by itself, or a controller that was killed has forgotten that it runs
+            why = self._explain(self.leaving or Leave.TIMED_OUT, view)
             if why is Leave.CANCELLED:
                 self.leaving = why
                 return "it was cancelled"
@@ -202,16 +240,12 @@ class SlurmListener(Listener):
     def _understand(self, arrived: frozenset[int]) -> Heard:
         heard = super()._understand(arrived)
         leave = heard.leave
-        if leave is None and arrived & self.warnings:
+        if leave is None and self.warning.number in arrived:
             leave = Leave.TIMED_OUT
         if leave is not None and self.leaving is None:
             self.leaving = leave
-        return Heard(leave, (), heard.has_child_ended)
+        passed_on = tuple(number for number in heard.passed_on if number != self.warning.number)
+        return Heard(leave, passed_on, heard.has_child_ended)
 
-
-def _parse_duration_s(text: str) -> float | None:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    def _explain(self, heard: Leave, view: View | None) -> Leave:
+        return explain_signal(heard, view, restarts=self._job.restarts, near_end_s=self.warning.near_end_s)

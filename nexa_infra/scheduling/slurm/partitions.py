@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nexa_contracts.units import format_duration, format_size
+from nexa_contracts.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from nexa_contracts.resources import Resources
     from nexa_contracts.site import SlurmSite
 
 PARTITION_FIELDS = "%P|%D|%c|%m|%l|%G"
-"""Of `sinfo -o`: name (the default one with a star), nodes, cores, MB, longest time, GPUs and the like."""
+"""Of `sinfo -o`: name (the default one with a star), nodes, cores, MB, longest time, GPUs and the like. With `--Node`
+there is a line for each node, whose name may follow."""
+_LEAST_FIELDS = 6
 _MIB = 1024**2
 _GPUS = re.compile(r"gpu:(?:([^:(,]+):)?([0-9]+)")
 _TIME = re.compile(r"(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)")
@@ -37,20 +39,23 @@ class NodeGroup:
     """Of one node, by the type the cluster gives them."""
 
 
-def parse_partitions(text: str) -> tuple[NodeGroup, ...]:
-    """Return the groups of nodes in an answer of sinfo; a line that is none is left out."""
+def parse_partitions(text: str, *, without: Collection[str] = ()) -> tuple[NodeGroup, ...]:
+    """Return the groups of nodes in an answer of sinfo; a line that is none is left out.
+
+    The node of a line that ends with a name in `without` does not count.
+    """
     groups: list[NodeGroup] = []
     for line in text.splitlines():
         words = line.split("|")
         numbers = [re.match(r"[0-9]+", word) for word in words[1:4]]
-        if len(words) != 6 or None in numbers:
+        if len(words) < _LEAST_FIELDS or None in numbers:
             continue
         nodes, cpus, memory_mib = (int(number.group()) for number in numbers if number is not None)
         groups.append(
             NodeGroup(
                 partition=words[0].removesuffix("*"),
                 is_default=words[0].endswith("*"),
-                nodes=nodes,
+                nodes=0 if words[-1] in without else nodes,
                 cpus=cpus,
                 memory_bytes=memory_mib * _MIB,
                 longest_s=_parse_time_s(words[4]),
@@ -74,7 +79,13 @@ def explain_misfit(resources: Resources, site: SlurmSite, groups: Sequence[NodeG
     if unknown:
         return f"slurm.partition: found {unknown[0]}; allowed: {', '.join(sorted(known))}"
     reasons = [_explain(resources, site, name, [each for each in groups if each.partition == name]) for name in names]
-    return None if None in reasons else reasons[0]
+    return None if None in reasons else f"{reasons[0]}{_tell_left_out(site)}"
+
+
+def _tell_left_out(site: SlurmSite) -> str:
+    if not site.exclude:
+        return ""
+    return f"; left out: {', '.join(site.exclude)} (slurm.exclude, or `nexa health quarantine list`)"
 
 
 def _explain(resources: Resources, site: SlurmSite, name: str, groups: Sequence[NodeGroup]) -> str | None:
@@ -99,9 +110,12 @@ def _explain(resources: Resources, site: SlurmSite, name: str, groups: Sequence[
             f"partition {name}"
         )
     fitting = sum(each.nodes for each in groups if _fits(resources, kind, each))
-    if resources.nodes > fitting:
-        return f"resources.nodes: found {resources.nodes}; allowed: at most {fitting} of this size in partition {name}"
-    return None
+    if resources.held_nodes <= fitting:
+        return None
+    spares = f" and {format_count(resources.spares, 'spare')}" if resources.spares else ""
+    return (
+        f"resources.nodes: found {resources.nodes}{spares}; allowed: at most {fitting} of this size in partition {name}"
+    )
 
 
 def _fits(resources: Resources, kind: str | None, group: NodeGroup) -> bool:

@@ -15,7 +15,7 @@ from nexa_contracts.site import SlurmSite
 from nexa_infra.scheduling.backend import LaunchRequest
 from nexa_infra.scheduling.entry import inherit_environment
 from nexa_infra.scheduling.slurm.chunks import FOLDER, SPEC_NAME, Chunk, parse_chunk, render_chunk
-from nexa_infra.scheduling.slurm.options import render_options
+from nexa_infra.scheduling.slurm.options import render_options, render_warning
 from nexa_infra.scheduling.slurm.windows import Window, parse_array, plan_windows
 
 BATCH_NAME = "slurm.json"
@@ -104,10 +104,12 @@ class _Planner:
     def group_by_resources(self) -> dict[Resources, list[int]]:
         """Return which indices ask for what: an array asks the same for each of its tasks."""
         groups: dict[str, list[int]] = {}
+        keys: dict[int, str] = {}
         for index in self.request.indices or sorted(self.rows):
-            row = self.rows.get(index)
-            key = next(iter(groups)) if row is None else json.dumps(row["resources"], sort_keys=True)
-            groups.setdefault(key, []).append(index)
+            asked = self.rows[index]["resources"] if index in self.rows else None
+            if id(asked) not in keys:  # what is common to the rows is one object
+                keys[id(asked)] = next(iter(groups)) if asked is None else json.dumps(asked, sort_keys=True)
+            groups.setdefault(keys[id(asked)], []).append(index)
         return {Resources.model_validate_json(key): indices for key, indices in groups.items()}
 
     def plan_windows(self, indices: Sequence[int]) -> Sequence[Window]:
@@ -144,7 +146,13 @@ class _Planner:
             number=number,
             name=name,
             options=options,
-            arguments=(around.python, str(around.folder / SPEC_NAME), str(window.offset), str(each)),
+            arguments=(
+                around.python,
+                str(around.folder / SPEC_NAME),
+                str(window.offset),
+                str(each),
+                render_warning(around.site),  # the job must know which of its signals that is
+            ),
             runs=runs,
             offset=window.offset,
             rows_per_task=each,

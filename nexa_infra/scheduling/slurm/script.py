@@ -8,12 +8,11 @@ SCRIPT_NAME = "job.sbatch"
 SCRIPT = """\
 #!/bin/sh
 # The same bytes for every job of NexaCompute. What differs comes as arguments and is never read by a shell again:
-#   PYTHON SPEC OFFSET [ROWS [batch|srun]]
-# batch: the job entry takes the place of this script, and with it Slurm's warning signal.
-# srun: one node entry on each node.
+#   PYTHON SPEC OFFSET [ROWS [WARNING]]
+# The job entry takes the place of this script, and with it Slurm's warning signal.
 set -eu
-rows=${4:-1}
-how=${5:-batch}
+# Until the entry listens a warning would end it: one for a short job may come at once. The entry minds its end itself.
+trap '' USR1 USR2
 printf 'nexa: job %s, task %s, restart %s, on %s\\n' "${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:--}}" \\
     "${SLURM_ARRAY_TASK_ID:--}" "${SLURM_RESTART_COUNT:-0}" "${SLURM_JOB_NODELIST:--}"
 if [ ! -x "$1" ]; then
@@ -21,18 +20,5 @@ if [ ! -x "$1" ]; then
         "$1" "${SLURMD_NODENAME:-this node}" >&2
     exit 127
 fi
-case $how in
-batch)
-    exec "$1" -P -m nexa_infra.scheduling.slurm_entry "$2" --offset "$3" --rows "$rows"
-    ;;
-srun)
-    # srun does not take the number of cores from sbatch; without it each entry would have one.
-    exec srun --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 \\
-        "$1" -P -m nexa_infra.scheduling.node_entry "$2" --offset "$3" --rows "$rows"
-    ;;
-*)
-    printf 'nexa: found %s; allowed: batch, srun\\n' "$how" >&2
-    exit 2
-    ;;
-esac
+exec "$1" -P -m nexa_infra.scheduling.slurm_entry "$2" --offset "$3" --rows "${4:-1}" --warning "${5:-USR1@120}"
 """

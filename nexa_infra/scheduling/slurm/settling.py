@@ -8,6 +8,7 @@ job that was only slow to say how it ended is never contradicted twice.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,12 +16,14 @@ from itertools import groupby
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import NexaError, StorageError
 from nexa_contracts.states import JobState
+from nexa_infra.scheduling.blaming import record_fault
 from nexa_infra.scheduling.entry import Entry, read_entries
 from nexa_infra.scheduling.evidence import pick_evidence, read_tail
 from nexa_infra.scheduling.fence import find_start
 from nexa_infra.scheduling.logs import keep_log, scratch_log
-from nexa_infra.scheduling.lost import describe_lost
+from nexa_infra.scheduling.lost import describe_lost, find_spare
 from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
+from nexa_infra.scheduling.settle import decide
 from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk
 from nexa_infra.scheduling.slurm.client import SlurmJob
 from nexa_infra.scheduling.slurm.states import describe
@@ -104,6 +107,19 @@ class SlurmSettler:
 
     def _settle(self, entry: Entry, ended: Ended) -> None:
         attempts = read_attempts(entry.run_dir)
+        spare = find_spare(entry, len(attempts) + 1)
+        kept = spare.find()
+        if kept is not None:
+            if not record_attempt(entry.run_dir, kept):
+                return  # its job lives, and has just found room for it
+            self._keep_log(entry, kept.number)
+            spare.discard()
+            attempts.append(kept)
+        decision = decide(attempts, entry) if attempts else None
+        if decision is not None and not decision.again:
+            # Its job would have said so, had there been room or had it lived a moment longer.
+            record_outcome(entry, decision.conclude(attempts[-1]), attempts=len(attempts))
+            return
         attempt = self._describe(entry, ended, attempts)
         number = len(attempts)
         if attempt.number > number:
@@ -111,6 +127,9 @@ class SlurmSettler:
                 return  # its job lives, and has just said how it went
             number = attempt.number
             self._keep_log(entry, attempt.number)
+        if ended.nodes:
+            # Of one node Slurm says which it was; of several it was the first, or the job had ended itself.
+            record_fault(entry, attempt, node=None if re.search(r"[,\[]", ended.nodes) else ended.nodes)
         if record_outcome(entry, replace(attempt, state=ended.outcome), attempts=number):
             logger.info("run settled run_id=%s state=%s: %s", entry.run_id, ended.outcome, ended.message)
 

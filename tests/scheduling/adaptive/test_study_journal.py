@@ -13,7 +13,8 @@ from nexa_contracts.errors import MissingExtra, StorageError
 from nexa_contracts.run import RunConfig
 from nexa_contracts.sweep import Axis, SweepConfig
 from nexa_infra.process import SystemRunner
-from nexa_infra.scheduling.adaptive.study import mend_tail, open_study, study_errors
+from nexa_infra.scheduling.adaptive.journal_lock import mend_tail
+from nexa_infra.scheduling.adaptive.study import open_study, study_errors
 
 SWEEP = SweepConfig(
     run=RunConfig(command=("true",)), search="tpe", trials=3, axes={"params.x": Axis(uniform=(0.0, 1.0))}

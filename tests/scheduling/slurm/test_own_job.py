@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from nexa_contracts.errors import ConfigError
 from nexa_infra.scheduling.ending import Leave
-from nexa_infra.scheduling.slurm.own_job import OwnJob, explain_signal, parse_view
+from nexa_infra.scheduling.slurm.own_job import OwnJob
+from nexa_infra.scheduling.slurm.view import explain_signal, parse_view
 
 RUNNING = "JobState=RUNNING Restarts=0 RunTime=00:01:00 TimeLimit=00:10:00"
 NEAR_ITS_END = "JobState=RUNNING Restarts=0 RunTime=00:09:00 TimeLimit=00:10:00"
 PREEMPTED_SOON = f"{RUNNING} PreemptEligibleTime=2026-11-22T13:40:46 PreemptTime=2026-11-22T13:40:47"
 CANCELLED = "JobState=COMPLETING Restarts=0 RunTime=00:00:01 TimeLimit=00:10:00"
 PREEMPTED = f"{CANCELLED} PreemptTime=2026-11-22T13:40:47"
+WHERE_OTHERS_ARE = " PreemptEligibleTime=2026-11-22T13:40:46 PreemptTime=None"
 REQUEUED = "JobState=COMPLETING Restarts=1 RunTime=00:00:00 TimeLimit=00:10:00"
 AT_ITS_LIMIT = "JobState=COMPLETING Restarts=0 RunTime=1-00:00:29 TimeLimit=1-00:00:00"
 UNLIMITED = "JobState=RUNNING Restarts=0 RunTime=00:01:00 TimeLimit=UNLIMITED"
@@ -39,6 +41,9 @@ def fields(text: str) -> dict[str, str]:
         (Leave.ASKED, REQUEUED, Leave.PREEMPTED),
         (Leave.ASKED, AT_ITS_LIMIT, Leave.TIMED_OUT),
         (Leave.CANCELLED, RUNNING, Leave.CANCELLED),
+        (Leave.TIMED_OUT, RUNNING + WHERE_OTHERS_ARE, Leave.TIMED_OUT),
+        (Leave.ASKED, CANCELLED + WHERE_OTHERS_ARE, Leave.CANCELLED),
+        (Leave.ASKED, AT_ITS_LIMIT + WHERE_OTHERS_ARE, Leave.TIMED_OUT),
     ],
 )
 def test_why_a_job_has_to_leave(heard: Leave, text: str, why: Leave) -> None:
@@ -72,3 +77,18 @@ def test_in_an_array_a_job_is_its_task_and_not_the_id_that_names_all() -> None:
 def test_outside_of_a_job_there_is_none(job_id: str) -> None:
     with pytest.raises(ConfigError, match="SLURM_JOB_ID"):
         OwnJob.from_environment({"SLURM_JOB_ID": job_id})
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ours"),
+    [
+        (f"JobId=15 BatchHost=n1 {RUNNING}", True),
+        (f"JobId=16 BatchHost=n1 {RUNNING}", False),
+        (f"JobId=15 BatchHost=n2 {RUNNING}", False),
+        (f"JobId=15 {REQUEUED}", True),
+        ("JobId=15 JobState=PENDING Restarts=0 RunTime=00:00:00 TimeLimit=00:10:00", False),
+        (RUNNING, True),
+    ],
+)
+def test_a_start_that_the_controller_has_forgotten_is_not_the_one_it_means(text: str, is_ours: bool) -> None:
+    assert parse_view(fields(text)).is_of("15", "n1") is is_ours

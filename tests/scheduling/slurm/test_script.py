@@ -1,4 +1,4 @@
-"""The script: the same bytes always, and arguments that stay arguments. Run here with stand-ins for Python and srun."""
+"""The script: the same bytes always, and arguments that stay arguments. Run here with a stand-in for Python."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ print(json.dumps(sys.argv))
 """
 
 
+SHOW_IGNORED = """#!/usr/bin/env python3
+import signal
+ignored = [each.name[3:] for each in signal.Signals if signal.getsignal(each) is signal.SIG_IGN]
+print(*[name for name in ignored if name.startswith("USR")])
+"""
+
+
 def run(folder: Path, *arguments: str, **environment: str) -> Completed:
-    for name in ("python", "srun"):
-        (folder / name).write_text(SHOW_ARGUMENTS)
+    (folder / "python").write_text(SHOW_ARGUMENTS)
+    (folder / "ignored").write_text(SHOW_IGNORED)
+    for name in ("python", "ignored"):
         (folder / name).chmod(0o755)
     script = folder / SCRIPT_NAME
     script.write_text(SCRIPT)
@@ -53,27 +61,19 @@ def test_it_names_no_option_and_takes_no_value() -> None:
     assert "eval" not in SCRIPT
 
 
-def test_one_node_starts_the_job_entry_in_the_scripts_place(tmp_path: Path) -> None:
+def test_the_job_entry_starts_in_the_scripts_place(tmp_path: Path) -> None:
     python = str(tmp_path / "python")
     words = said(run(tmp_path, python, "spec.json", "17"))
-    entry = ["-P", "-m", "nexa_infra.scheduling.slurm_entry", "spec.json", "--offset", "17", "--rows", "1"]
-    assert words == [python, *entry]
-    assert said(run(tmp_path, python, "spec.json", "17", "10", "batch"))[-1] == "10"
-
-
-def test_several_nodes_start_an_entry_on_each(tmp_path: Path) -> None:
-    python = str(tmp_path / "python")
-    words = said(run(tmp_path, python, "spec.json", "0", "1", "srun", SLURM_CPUS_PER_TASK="12"))
-    assert words[0] == str(tmp_path / "srun")
-    assert "--cpus-per-task=12" in words
-    assert words[words.index(python) :][:4] == [python, "-P", "-m", "nexa_infra.scheduling.node_entry"]
+    entry = ["-P", "-m", "nexa_infra.scheduling.slurm_entry", "spec.json", "--offset", "17"]
+    assert words == [python, *entry, "--rows", "1", "--warning", "USR1@120"]
+    words = said(run(tmp_path, python, "spec.json", "17", "10", "USR2@60"))
+    assert words == [python, *entry, "--rows", "10", "--warning", "USR2@60"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("how", ["batch", "srun"])
-def test_no_argument_is_read_by_the_shell(tmp_path: Path, text: str, how: str) -> None:
-    words = said(run(tmp_path, str(tmp_path / "python"), text, text, text, how, SLURM_JOB_NODELIST=text))
-    assert words.count(text) == 3
+def test_no_argument_is_read_by_the_shell(tmp_path: Path, text: str) -> None:
+    words = said(run(tmp_path, str(tmp_path / "python"), text, text, text, text, SLURM_JOB_NODELIST=text))
+    assert words.count(text) == 4
     assert not (tmp_path / "broken").exists()
 
 
@@ -91,6 +91,6 @@ def test_a_python_that_the_node_does_not_see_is_named(tmp_path: Path) -> None:
     assert "gone: no such program on n3; slurm.python" in completed.stderr
 
 
-def test_another_way_to_start_is_refused(tmp_path: Path) -> None:
-    completed = run(tmp_path, str(tmp_path / "python"), "spec.json", "0", "1", "mpirun")
-    assert (completed.returncode, "allowed: batch, srun" in completed.stderr) == (2, True)
+def test_a_warning_does_not_end_it_while_it_starts(tmp_path: Path) -> None:
+    completed = run(tmp_path, str(tmp_path / "ignored"), "spec.json", "0")
+    assert completed.stdout.splitlines()[-1] == "USR1 USR2"

@@ -7,8 +7,9 @@ import pytest
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.fence import Owner, claim_run, start_attempt
 from nexa_infra.scheduling.logs import scratch_log
-from nexa_infra.scheduling.records import Attempt, record_attempt
+from nexa_infra.scheduling.records import Attempt, Failure, record_attempt
 from nexa_infra.scheduling.slurm.client import SlurmUnreachable
+from nexa_infra.scheduling.spare import Spare
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import find_outcome, read_attempts
 from nexa_infra.storage.run_dir import RunDir
@@ -75,15 +76,47 @@ def test_what_never_began_has_no_attempt_and_says_so(site: FakeSite) -> None:
     assert outcome.failure.message.endswith("it had not begun")
 
 
+def ended(site: FakeSite, state: JobState, failure: Failure | None = None) -> Attempt:
+    now = site.clock.now()
+    return Attempt(run_id=RUN, number=1, state=state, started_at=now, ended_at=now, seconds=2.0, failure=failure)
+
+
 def test_between_two_attempts_only_the_outcome_is_written(site: FakeSite) -> None:
     site.launch(1)
-    run_dir = begin(site)
-    now = site.clock.now()
-    crashed = Attempt(run_id=RUN, number=1, state=JobState.FAILED, started_at=now, ended_at=now, seconds=2.0)
-    record_attempt(run_dir, crashed)
+    record_attempt(begin(site), ended(site, JobState.PREEMPTED))
     site.slurm.end(1, "TIMEOUT")
     assert look(site)[0] is JobState.TIMED_OUT
     assert (site.outcome().attempts, site.outcome().seconds) == (1, 2.0)
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+def test_a_job_that_was_killed_after_its_last_attempt_ends_as_that_did(site: FakeSite, state: JobState) -> None:
+    site.launch(1)
+    record_attempt(begin(site), ended(site, state))
+    site.slurm.end(1, "NODE_FAIL")
+    assert look(site)[0] is state
+    assert (site.outcome().attempts, site.outcome().failure) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "failure"), [(JobState.SUCCEEDED, None), (JobState.FAILED, Failure("crash", "bad shape", ("a line",)))]
+)
+def test_a_record_that_found_no_room_is_taken_from_scratch_as_it_was_measured(
+    site: FakeSite, state: JobState, failure: Failure | None
+) -> None:
+    site.launch(1)
+    run_dir = begin(site)
+    spare = scratch_log(site.root / "scratch", RUN, 1).with_name("attempt-1.end.json")
+    Spare(spare).keep(ended(site, state, failure))
+    site.clock.advance(7200)  # its job held its place until it was ended
+    site.slurm.end(1, "TIMEOUT")
+    assert look(site)[0] is state
+    assert (site.outcome().seconds, site.outcome().attempts) == (2.0, 1)
+    assert [attempt.state for attempt in read_attempts(Project(site.root), RUN)] == [state]
+    said = site.outcome().failure
+    assert (said is None) if failure is None else (said is not None and said.message == "bad shape")
+    assert run_dir.log(1).read_text().endswith("it is over\n")
+    assert not spare.exists()
 
 
 def test_a_controller_that_does_not_answer_changes_nothing(site: FakeSite) -> None:

@@ -9,6 +9,7 @@ import pytest
 from nexa_contracts.errors import ConfigError, StorageError
 from nexa_contracts.states import JobState
 from nexa_infra.process import Call
+from nexa_infra.scheduling.fence import Owner, claim_run
 from nexa_infra.scheduling.slurm.chunks import list_chunks, list_submission
 from nexa_infra.scheduling.slurm.client import SlurmRefused, SlurmUnreachable
 from nexa_infra.storage.layout import Project
@@ -262,3 +263,16 @@ def test_a_row_that_shares_its_task_can_be_cancelled_until_it_begins(site: FakeS
     site.slurm.run_waiting()
     states = site.backend.states(handles)
     assert [states[handle] for handle in handles] == [JobState.SUCCEEDED, JobState.CANCELLED]
+
+
+def test_a_row_that_runs_beside_others_is_asked_to_end_and_their_job_is_left_alone(site: FakeSite) -> None:
+    first, second = (handle.name for handle in site.launch(2, rows_per_task=2))
+    site.slurm.start(1)
+    run_dir = Project(site.root).run_dir(first)
+    claim_run(run_dir, Owner("fake", "1_0", f"{SWEEP}.c0"), clock=site.clock)
+    assert site.backend.cancel_runs([first]) == {first}
+    site.backend.pass_on_cancels([first, second])
+    assert run_dir.cancel.exists()
+    assert not Project(site.root).run_dir(second).cancel.exists()
+    assert site.slurm.count("scancel") == 0
+    assert site.backend.run_states([first])[first].state is JobState.RUNNING
