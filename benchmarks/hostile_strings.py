@@ -128,13 +128,13 @@ def judge(case: Case, refused: str | None, work: Path) -> str:
     if refused is not None:
         is_clear = not out.exists() and "Traceback" not in refused and "internal error" not in refused
         return "refused" if is_clear else "CRASHED"
+    if case.channel == "secret" and case.value and find_leak(case.value, work):
+        return "LEAKED"
     if not out.exists():
         return "LOST"
     found = json.loads(out.read_text())
     if case.channel in IN_THE_JOB and find_arrived(case, found) != case.value:
         return "ALTERED"
-    if case.channel == "secret" and len(case.value) > 0 and find_leak(case.value, work):
-        return "LEAKED"
     return "intact"
 
 
@@ -153,7 +153,7 @@ def find_arrived(case: Case, found: Mapping[str, Any]) -> str | None:
 
 def find_leak(secret: str, work: Path) -> Path | None:
     """Return a file below a folder that holds a secret: the first line of it is enough."""
-    mark = secret.split("\n")[0].split("'")[0].encode()[:200]
+    mark = secret.partition("\n")[0].partition("'")[0].encode()[:200]
     return next((path for path in work.rglob("*") if path.is_file() and mark in path.read_bytes()), None)
 
 

@@ -1,4 +1,4 @@
-"""A sweep of over 200 rows and a training on two nodes, on a real Slurm that fails all the time: what was promised holds.
+"""A sweep of over 200 rows and a training on two nodes, on a real Slurm that fails all the time.
 
 `python benchmarks/slurm_faults.py [--seed S] [--only sweep|training] [--folder DIR]`. While the rows run, a schedule
 drawn from the seed kills programs and whole nodes, preempts, restarts and kills slurmctld and fills scratch; some rows
@@ -18,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from kill_campaign import check_durable, unreadable_manifests
 from slurm_faults_goodput import TARGET, measure
 from slurm_faults_program import EVERY
 from slurm_faults_promises import (
-    Record,
     check_leftovers,
     check_runs,
     check_submissions,
@@ -207,12 +207,16 @@ def _strike_training(striker: Striker, run_id: str) -> None:
         striker.mend()
         site.note_jobs()
         site.let_nodes_return()
-        if kinds and not striker.is_mending and _steps_since_start(site, run_id) >= due:
-            if striker.strike(kinds[0]):
-                kinds.pop(0)
-                due = rng.randint(*STEPS_BETWEEN)
-                _await(lambda: striker.is_mending or _steps_since_start(site, run_id) < due, timeout_s=60.0)
+        is_due = kinds and not striker.is_mending and _steps_since_start(site, run_id) >= due
+        if is_due and striker.strike(kinds[0]):
+            kinds.pop(0)
+            due = rng.randint(*STEPS_BETWEEN)
+            _await(partial(_has_felt, striker, run_id, due), timeout_s=60.0)
         time.sleep(0.3)
+
+
+def _has_felt(striker: Striker, run_id: str, due: int) -> bool:
+    return striker.is_mending or _steps_since_start(striker.site, run_id) < due
 
 
 def _steps_since_start(site: FaultSite, run_id: str) -> int:

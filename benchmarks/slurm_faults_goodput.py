@@ -14,6 +14,7 @@ Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -127,7 +128,7 @@ def find_gaps(steps: Sequence[Step]) -> list[Gap]:
     """Return what each interruption cost."""
     return [
         Gap(after.at_s - before.at_s, before.number + 1 - after.number)
-        for before, after in zip(steps, steps[1:], strict=False)
+        for before, after in itertools.pairwise(steps)
         if after.start != before.start or after.number <= before.number
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -146,7 +147,7 @@ def _check_turns(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     for line in lines:
         processes.setdefault((line["attempt"], line["host"], line["pid"]), []).append(line)
     turns = list(processes.items())
-    for (one, before), (other, after) in zip(turns, turns[1:], strict=False):
+    for (one, before), (other, after) in itertools.pairwise(turns):
         if before[-1]["monotonic_s"] >= after[0]["monotonic_s"]:
             ahead_s = before[-1]["monotonic_s"] - after[0]["monotonic_s"]
             yield f"ran twice at a time: {one} for {ahead_s:.2f} s beside {other}"

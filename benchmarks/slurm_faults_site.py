@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -190,7 +189,6 @@ def open_site(root: Path, shape: Shape, *, scratch_mib: int) -> Iterator[FaultSi
         for process, _ in list(site.processes()):
             process.kill()
         runner.run(["umount", "--lazy", str(root / "scratch")], timeout_s=20)
-        shutil.rmtree(root / "c", ignore_errors=True)
 
 
 def make_shape(cpus: int) -> Shape:

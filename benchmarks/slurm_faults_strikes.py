@@ -1,4 +1,4 @@
-"""What a cluster does to its jobs, done on purpose: each strike is drawn from a seed, noted, and mended after a while."""
+"""What a cluster does to its jobs, done on purpose: each strike is drawn from a seed, noted, mended."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nexa_infra.operations.status import SubmissionView
     from nexa_infra.storage.layout import Project
 
-_SETTLED_AT_ONCE = 500
+_SETTLED_AT_ONCE = 100
 """Of a large sweep the others are left to the next look: this one is to be quick."""
 
 

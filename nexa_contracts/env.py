@@ -44,11 +44,12 @@ _CREDENTIAL = re.compile(
     # These stand inside a longer word too (PGPASSWORD, clientSecret, GITHUBTOKEN), but not TOKENIZERS_PARALLELISM.
     r"|password|passwd|passphrase|secret|credential|api_?key|access_?key|token(?:$|_|[0-9])"
 )
-_URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
+# Repetitions before a mark are bounded: unbounded ones look through the rest of a long text from each of its letters.
+_URL_WITH_USER = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 _TOKEN_SHAPE = re.compile(
     r"(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|sk-[A-Za-z0-9_-]{20,}|"
     r"AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|glpat-[A-Za-z0-9_-]{20}|"
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{15,}\.)"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[A-Za-z0-9_-]{15,500}\.[A-Za-z0-9_-]{15,}\.)"
 )
 RECORDED_PREFIXES = (
     "NEXA_", "CUDA_", "NCCL_", "TORCH_", "PYTORCH_", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "SLURM_",

@@ -26,6 +26,8 @@ from nexa_contracts.training import (
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_LONGEST_WORD = 128 * 1024 - 1
+"""Bytes of one argument of a program, or of one variable with its name, that Linux takes; one more ends it."""
 
 
 class RunConfig(Contract):
@@ -87,6 +89,7 @@ class RunConfig(Contract):
                     raise ValueError(f"{name} is set by nexa itself; use another name")
                 if "\0" in text:
                     raise ValueError(f"the value of {name} holds a NUL byte, which no environment can")
+                _check_length(f"the value of {name}", f"{name}={text}")
                 if env.looks_like_credential(name, text):
                     raise ValueError(
                         f"{name} looks like a credential; write its name under `secrets` and set it outside"
@@ -99,6 +102,7 @@ class RunConfig(Contract):
         for word in value or ():
             if "\0" in word:
                 raise ValueError("a word holds a NUL byte")
+            _check_length("a word", word)
             if env.holds_secret_text(word):
                 raise ValueError("a word looks like a credential; pass it by name under `secrets`")
         return value
@@ -127,6 +131,15 @@ class RunConfig(Contract):
             lora=self.lora,
             checkpoints=self.checkpoints,
             report_to=self.report_to,
+        )
+
+
+def _check_length(what: str, text: str) -> None:
+    length = len(text.encode(errors="surrogatepass"))
+    if length > _LONGEST_WORD:
+        raise ValueError(
+            f"{what} is too long for a program: {length} bytes, allowed: {_LONGEST_WORD}; put it under `params`, or "
+            "into a file"
         )
 
 

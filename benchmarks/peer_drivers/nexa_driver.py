@@ -12,52 +12,52 @@ from typing import Any
 
 from nexa_cli.main import main as nexa
 
-SITE_KEYS = ("partition", "account", "qos", "constraint", "python")
+
+def describe_run(case: dict[str, Any]) -> dict[str, Any]:
+    """Return the run's config with the case's text in it, where it belongs to the config."""
+    value, command = case["value"], [*case["probe"], case["out"]]
+    run: dict[str, Any] = {"command": command, "max_retries": 0}
+    run["resources"] = {"memory": "64MiB", "walltime": "10m"}
+    own: dict[str, dict[str, Any]] = {
+        "environment": {"env": {"PROBE": value}},
+        "secret": {"secrets": ["PROBE"]},
+        "argument": {"command": [*command, value]},
+        "job name": {"name": value},
+        "gpu type": {"resources": run["resources"] | {"gpu_type": "H100-SXM", "gpus_per_node": 1}},
+        "parameter": {"params": {"value": value}},
+        "tag": {"tags": {"label": value}},
+        "description": {"description": value},
+    }
+    return run | own.get(case["channel"], {})
+
+
+def describe_slurm(case: dict[str, Any]) -> dict[str, Any]:
+    """Return the site's keys for Slurm with the case's text in them, where it belongs to the site."""
+    value = case["value"]
+    own: dict[str, dict[str, Any]] = {
+        "comment": {"extra": [f"--comment={value}"]},
+        "option name": {"extra": [value]},
+        "exclude": {"exclude": [value]},
+        "gpu type": {"gpu_types": {"H100-SXM": value}},
+        **{key: {key: value} for key in ("partition", "account", "qos", "constraint", "python")},
+    }
+    return own.get(case["channel"], {})
 
 
 def submit_case(case: dict[str, Any], folder: Path) -> str | None:
     """Return what the command line said when it refused, else None."""
-    value = case["value"]
-    run: dict[str, Any] = {"command": [*case["probe"], case["out"]], "max_retries": 0}
-    run["resources"] = {"memory": "64MiB", "walltime": "10m"}
-    site: dict[str, Any] = {"backend": "slurm", "slurm": {}}
-    words: list[str] = []
-    match case["channel"]:
-        case "environment":
-            run["env"] = {"PROBE": value}
-        case "secret":
-            run["secrets"] = ["PROBE"]
-            os.environ["PROBE"] = value
-        case "argument":
-            run["command"].append(value)
-        case "job name":
-            run["name"] = value
-        case "comment":
-            site["slurm"]["extra"] = [f"--comment={value}"]
-        case "option name":
-            site["slurm"]["extra"] = [value]
-        case "exclude":
-            site["slurm"]["exclude"] = [value]
-        case "gpu type":
-            site["slurm"]["gpu_types"] = {"H100-SXM": value}
-            run["resources"] |= {"gpu_type": "H100-SXM", "gpus_per_node": 1}
-        case "parameter":
-            run["params"] = {"value": value}
-        case "parameter by --set":
-            words = ["--set", f"params.value={json.dumps(value)}"]  # in quotes, as YAML wants it
-        case "tag":
-            run["tags"] = {"label": value}
-        case "description":
-            run["description"] = value
-        case key if key in SITE_KEYS:
-            site["slurm"][key] = value
+    run, value = describe_run(case), case["value"]
     folder.mkdir(parents=True)
-    (folder / "nexa.yaml").write_text(json.dumps(site))  # JSON is YAML
+    (folder / "nexa.yaml").write_text(json.dumps({"backend": "slurm", "slurm": describe_slurm(case)}))  # JSON is YAML
     os.chdir(folder)
+    if case["channel"] == "secret":
+        os.environ["PROBE"] = value
     if case["channel"] == "axis":
         (folder / "sweep.yaml").write_text(json.dumps({"run": run, "axes": {"params.value": {"values": [value]}}}))
         return call("sweep", "sweep.yaml", "--submit")
     (folder / "run.yaml").write_text(json.dumps(run))
+    # In quotes, as YAML wants it.
+    words = ["--set", f"params.value={json.dumps(value)}"] if case["channel"] == "parameter by --set" else []
     return call("launch", "run.yaml", "--detach", *words)
 
 

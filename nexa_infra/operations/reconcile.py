@@ -6,13 +6,14 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 
+from nexa_contracts.cost import CostManifest
 from nexa_contracts.errors import ConfigError, StorageError
 from nexa_infra.monitoring.costs import cost_of_run
 from nexa_infra.operations.context import Context
 from nexa_infra.operations.studies import tell_studies
 from nexa_infra.operations.unsubmitted import settle_unsubmitted
 from nexa_infra.storage.index import open_index
-from nexa_infra.storage.manifests import find_outcome, mirror_manifests, read_run_manifest, record_cost
+from nexa_infra.storage.manifests import find_outcome, mirror_manifests, read_run_manifest, record_costs
 from nexa_infra.storage.where import Condition
 
 logger = logging.getLogger(__name__)
@@ -27,11 +28,16 @@ def settle_costs(context: Context, run_ids: Sequence[str]) -> int:
 
     Raises:
         TierMissing, StorageError: durable is not there or cannot be written; the costs are written all the same.
+        ConfigError: the records of a run cannot be read; the others are settled.
     """
     _settle_unsubmitted(context, run_ids)
     costed = [run_id for run_id in run_ids if context.project.cost(run_id).exists()]
     uncosted = sorted(set(run_ids).difference(costed))
-    return _mirror(context, [run_id for run_id in uncosted if _record_cost(context, run_id)], costed)
+    unreadable: list[ConfigError] = []
+    count = _mirror(context, _record_costs(context, uncosted, unreadable), costed)
+    if unreadable:
+        raise unreadable[0]
+    return count
 
 
 def try_to_settle(context: Context, run_ids: Sequence[str]) -> str | None:
@@ -57,7 +63,11 @@ def settle_ended(context: Context) -> int:
         rows = index.find_runs([Condition("state", "!=", "none")])
     costed = [row.run_id for row in rows if row.is_costed]
     uncosted = [row.run_id for row in rows if not row.is_costed]
-    return _mirror(context, [run_id for run_id in uncosted if _try_to_record_cost(context, run_id)], costed)
+    unreadable: list[ConfigError] = []
+    count = _mirror(context, _record_costs(context, uncosted, unreadable), costed)
+    for error in unreadable:
+        logger.warning("cost is not settled: %s", error)
+    return count
 
 
 def _settle_unsubmitted(context: Context, run_ids: Sequence[str]) -> tuple[str, ...]:
@@ -72,20 +82,25 @@ def _mirror(context: Context, settled: Sequence[str], costed: Sequence[str]) -> 
     return len(settled)
 
 
-def _record_cost(context: Context, run_id: str) -> bool:
+def _record_costs(context: Context, run_ids: Sequence[str], unreadable: list[ConfigError]) -> tuple[str, ...]:
+    def find() -> Iterator[CostManifest]:
+        for run_id in run_ids:
+            try:
+                cost = _find_cost(context, run_id)
+            except ConfigError as error:
+                unreadable.append(error)
+            else:
+                if cost is not None:
+                    yield cost
+
+    return record_costs(context.project, find())
+
+
+def _find_cost(context: Context, run_id: str) -> CostManifest | None:
     outcome = find_outcome(context.project, run_id)
     if outcome is None:
-        return False
-    manifest = read_run_manifest(context.project, run_id)
-    return record_cost(context.project, cost_of_run(manifest, outcome, now=context.clock.now()))
-
-
-def _try_to_record_cost(context: Context, run_id: str) -> bool:
-    try:
-        return _record_cost(context, run_id)
-    except ConfigError as error:
-        logger.warning("cost is not settled run_id=%s: %s", run_id, error)
-        return False
+        return None
+    return cost_of_run(read_run_manifest(context.project, run_id), outcome, now=context.clock.now())
 
 
 def _without_copy(context: Context, run_ids: Sequence[str]) -> Iterator[str]:

@@ -149,8 +149,8 @@ class Watcher:
         is_shown = row.failure is not None and self._failures <= _SHOWN_FAILURES
         outcome = read_object(self._project.outcome(row.run_id)) if is_shown else {}
         cost = row.total_usd
-        if not row.is_costed:
-            cost = cost_so_far(read_object(self._project.manifest(row.run_id)), row.seconds or 0.0)
+        if not row.is_costed and row.hourly_usd is not None:
+            cost = row.hourly_usd * (row.seconds or 0.0) / 3600
         return RunView(
             run_id=row.run_id,
             name=row.name,

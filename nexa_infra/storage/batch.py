@@ -10,7 +10,8 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -34,34 +35,64 @@ def create_batch(folder: Path, files: Iterable[tuple[str, bytes]]) -> int:
         AlreadyExists: a name is taken; the files of the pieces before it stay, and some of its own may.
         StorageError: the disk is full, read-only or broken; the same holds.
     """
-    make_folder(folder)
-    remaining = iter(files)
     count = 0
-    while first := list(islice(remaining, FEW + 1)):
+    for piece in _cut(folder, files):
         names: list[str] = []
         with journaled(folder, names):
-            _create_piece(folder, chain(first, islice(remaining, PIECE - len(first))), names, together=len(first) > FEW)
+            taken = _create_piece(folder, piece, names)
+        if taken:
+            raise AlreadyExists(f"{folder / taken[0]}: exists already; it is written once and never changed")
         count += len(names)
     return count
 
 
-def _create_piece(folder: Path, files: Iterable[tuple[str, bytes]], names: list[str], *, together: bool) -> None:
+def create_missing(folder: Path, files: Iterable[tuple[str, bytes]], *, has_journal: bool) -> frozenset[str]:
+    """Create those of these files that are not there, and return their names; the others are left as they are.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken; some may be there.
+    """
+    created: set[str] = set()
+    for piece in _cut(folder, files):
+        names: list[str] = []
+        with journaled(folder, names) if has_journal else nullcontext():
+            taken = _create_piece(folder, piece, names)
+        created.update(set(names).difference(taken))
+    return frozenset(created)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    files: Iterable[tuple[str, bytes]]
+    is_large: bool
+
+
+def _cut(folder: Path, files: Iterable[tuple[str, bytes]]) -> Iterator[_Piece]:
+    make_folder(folder)
+    remaining = iter(files)
+    while first := list(islice(remaining, FEW + 1)):
+        yield _Piece(chain(first, islice(remaining, PIECE - len(first))), is_large=len(first) > FEW)
+
+
+def _create_piece(folder: Path, piece: _Piece, names: list[str]) -> list[str]:
+    """Create the files of a piece and note the names of all; return those that were taken."""
     # Beside their final names: a new folder for them would cost more than all else, as it lies elsewhere on the disk.
     mark = secrets.token_hex(6)
     temporary: list[str] = []
     with storage_errors(folder, "writing"):
         try:
-            with _flushed(folder, together=together) as is_each_flushed:
-                for name, data in files:
+            with _flushed(folder, together=piece.is_large) as is_each_flushed:
+                for name, data in piece.files:
                     temporary.append(f"{folder}/.{name}.{mark}{TEMPORARY_SUFFIX}")
                     _write(temporary[-1], data, flush=is_each_flushed)
                     names.append(name)
-            for path, name in zip(temporary, names, strict=True):
-                _link(path, f"{folder}/{name}")
+            pairs = zip(temporary, names, strict=True)
+            taken = [name for path, name in pairs if not _link(path, f"{folder}/{name}")]
         finally:
             for path in temporary:
                 _remove(path)
         fsync_dir(folder)
+    return taken
 
 
 @contextmanager
@@ -86,14 +117,19 @@ def _write(path: str, data: bytes, *, flush: bool) -> None:
         os.close(descriptor)
 
 
-def _link(temporary: str, path: str) -> None:
+def _link(temporary: str, path: str) -> bool:
+    """Give a file its name and return whether the name was free."""
     try:
         os.link(temporary, path)
-    except FileExistsError as error:
-        raise AlreadyExists(f"{path}: exists already; it is written once and never changed") from error
+    except FileExistsError:
+        return False
     except OSError:
-        # A file system without hard links has another way, or says what is wrong.
-        create_file(Path(path), Path(temporary).read_bytes())
+        try:
+            # A file system without hard links has another way, or says what is wrong.
+            create_file(Path(path), Path(temporary).read_bytes())
+        except AlreadyExists:
+            return False
+    return True
 
 
 def _remove(path: str) -> None:

@@ -20,7 +20,7 @@ from nexa_infra.storage.journal import UNEXPLAINED_NS, Position
 from nexa_infra.storage.run_records import parse_record, split_name
 from nexa_infra.storage.where import FIELDS
 
-SCHEMA = 1
+SCHEMA = 2
 """Kept in the database's user_version; another one is built anew."""
 RELIST_S = 900.0
 """The folder is listed at least so often (by the wall clock): files that were copied in by hand within the very

@@ -6,13 +6,12 @@ do not pay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nexa_contracts.errors import AlreadyExists, NotFound, StorageError
-from nexa_infra.storage.atomic import create_file
-from nexa_infra.storage.batch import create_batch
+from nexa_infra.storage.batch import create_batch, create_missing
 from nexa_infra.storage.journal import create_journaled
 from nexa_infra.storage.layout import Project, Tiers
 from nexa_infra.storage.points import find_point
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
     from nexa_contracts.sweep import SweepManifest
 
     ContractT = TypeVar("ContractT", bound=Contract)
+
+
+_MIRRORED_AT_ONCE = 300
+"""Runs whose files are in memory together, each some 10 KB."""
 
 
 def record_manifest(project: Project, manifest: RunManifest) -> None:
@@ -73,6 +76,24 @@ def record_cost(project: Project, cost: CostManifest) -> bool:
         StorageError: the disk is full, read-only or broken.
     """
     return _create_once(project.cost(cost.run_id), cost)
+
+
+def record_costs(project: Project, costs: Iterable[CostManifest]) -> tuple[str, ...]:
+    """Create the cost manifests of many runs; return those runs that had none. An iterator is taken piece by piece.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken; some are recorded.
+    """
+    run_ids: dict[str, str] = {}
+
+    def render() -> Iterator[tuple[str, bytes]]:
+        for cost in costs:
+            name = project.cost(cost.run_id).name
+            run_ids[name] = cost.run_id
+            yield name, cost.to_json().encode()
+
+    created = create_missing(project.manifests, render(), has_journal=True)
+    return tuple(run_id for name, run_id in run_ids.items() if name in created)
 
 
 def read_run_manifest(project: Project, run_id: str) -> RunManifest:
@@ -182,13 +203,18 @@ def mirror_manifests(project: Project, tiers: Tiers, run_ids: Sequence[str]) -> 
         StorageError: the disk is full, read-only or broken.
     """
     copied = 0
-    for run_id in run_ids:
-        for source in (project.manifest(run_id), project.outcome(run_id), project.cost(run_id)):
-            try:
-                data = source.read_bytes()
-            except FileNotFoundError:
-                continue
-            copied += _mirror(source, data, tiers.durable_manifests / source.name)
+    for start in range(0, len(run_ids), _MIRRORED_AT_ONCE):
+        files: dict[str, bytes] = {}
+        for run_id in run_ids[start : start + _MIRRORED_AT_ONCE]:
+            for source in (project.manifest(run_id), project.outcome(run_id), project.cost(run_id)):
+                try:
+                    files[source.name] = source.read_bytes()
+                except FileNotFoundError:
+                    continue
+        created = create_missing(tiers.durable_manifests, files.items(), has_journal=False)
+        for name in files.keys() - created:
+            _check_mirror(project.manifests / name, files[name], tiers.durable_manifests / name)
+        copied += len(created)
     return copied
 
 
@@ -200,17 +226,12 @@ def _add_point(project: Project, manifest: RunManifest) -> RunManifest:
     return manifest if config is None else manifest.model_copy(update={"point": point, "config": config})
 
 
-def _mirror(source: Path, data: bytes, target: Path) -> bool:
-    try:
-        create_file(target, data)
-    except AlreadyExists as error:
-        if target.read_bytes() == data:
-            return False
+def _check_mirror(source: Path, data: bytes, target: Path) -> None:
+    if target.read_bytes() != data:
         raise AlreadyExists(
             f"{target}: differs from {source}; a manifest never changes",
             hint="compare the two: one was edited, or two projects share the durable tier",
-        ) from error
-    return True
+        )
 
 
 def _create_once(path: Path, contract: Contract) -> bool:

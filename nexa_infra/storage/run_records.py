@@ -72,6 +72,7 @@ def _parse_run(found: dict[str, Any]) -> Parsed:
     config = found["config"]
     resources = config["resources"]
     resumes = found.get("resumes")
+    hourly, units = _number(found["estimate"]["rate"].get("hourly")), _whole(found["estimate"].get("units_per_run"))
     asked = {
         "name": _text(found["name"]),
         "sweep_id": _optional_text(found.get("sweep_id")),
@@ -81,6 +82,7 @@ def _parse_run(found: dict[str, Any]) -> Parsed:
         "gpu_type": _optional_text(resources.get("gpu_type")),
         "gpus": (_whole(resources.get("nodes")) or 1) * (_whole(resources.get("gpus_per_node")) or 0),
         "estimate_usd": _number(found["estimate"]["total"]),
+        "hourly_usd": None if hourly is None or units is None else hourly * units,
         "resumes": _text(resumes["run_id"]) if resumes else None,
         "point": dict(found.get("point", {})),
         "tags": dict(config.get("tags", {})),

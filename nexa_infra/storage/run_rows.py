@@ -69,6 +69,11 @@ class RunRow(NamedTuple):
         return self.asked.get("estimate_usd")
 
     @property
+    def hourly_usd(self) -> float | None:
+        """What an hour of it costs, at the rate it was launched with; None: the rate is unknown."""
+        return self.asked.get("hourly_usd")
+
+    @property
     def resumes(self) -> str | None:
         """The run it goes on from."""
         return self.asked.get("resumes")

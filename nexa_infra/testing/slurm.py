@@ -202,10 +202,26 @@ class FakeSlurm(CommandRunner):
     def _scontrol(self, call: Call) -> Completed:
         if call.argv[1:] == ("show", "config"):
             return Completed(0, "ClusterName = fake\nMaxArraySize = 1001\nMaxJobCount = 10000\nMinJobAge = 300 sec\n")
-        return Completed(1, stderr="scontrol: error: not one of the fake's\n")
+        verb, name = call.argv[-2:] if call.argv[-2] != "job" else ("show", call.argv[-1])
+        number, _, task_id = name.partition("_")
+        job = self.jobs.get(int(number))
+        task = None if job is None else job.tasks.get(int(task_id) if task_id else None)
+        if job is None or task is None:
+            return Completed(1, stderr="slurm_load_jobs error: Invalid job id specified\n")
+        if verb == "show":
+            said = f"JobId={int(number) + int(task_id or 0)} JobName={job.name} JobState={task.state}"
+            return Completed(0, f"{said} Restarts={task.restarts}\n")
+        if verb == "release" and task.state == "PENDING":
+            task.reason = "None"
+            return Completed(0)
+        if verb != "requeue" or task.state == "PENDING" or "no-requeue" in job.options:
+            return Completed(1, stderr="Requested operation is presently disabled\n")
+        task.state, task.exit_code, task.restarts = "PENDING", 0, task.restarts + 1
+        return Completed(0)
 
     def _run_task(self, job: FakeJob, number: int | None) -> int:
-        passed = {name: job.environment[name] for name in job.options["export"].split(",") if name in job.environment}
+        is_all = job.options["export"] == "ALL"
+        passed = dict(job.environment) if is_all else {}
         told = {
             "SLURM_JOB_ID": str(job.job_id + (number or 0)),
             "SLURM_JOB_NAME": job.name,

@@ -140,6 +140,16 @@ def test_a_requeued_job_counts_its_restarts(cluster: SlurmCluster, tmp_path: Pat
     assert by_name(jobs)["again"].restarts == 1
 
 
+def test_one_task_of_an_array_is_cancelled_and_those_that_wait_with_it_are_not(
+    make_cluster: Callable[[Shape], SlurmCluster], tmp_path: Path
+) -> None:
+    client = make_client(make_cluster(Shape(nodes=1, cpus=2, gpus=0)))
+    first = submit(client, tmp_path, "sleep 600", name="many", more=["--array=0-9", "--hold"])
+    client.cancel([f"{first}_5"], name="many")
+    client.cancel([f"{first}_6"], name="another")
+    wait_for(client, lambda jobs: {task for job in jobs for task in job.task_ids} == {0, 1, 2, 3, 4, 6, 7, 8, 9})
+
+
 def test_a_job_waits_for_the_array_before_it(cluster: SlurmCluster, tmp_path: Path) -> None:
     client = make_client(cluster)
     first = submit(client, tmp_path, "sleep 600", name="w0", more=["--array=0-1", "--hold"])

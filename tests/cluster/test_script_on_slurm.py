@@ -17,12 +17,20 @@ from nexa_infra.scheduling.slurm.options import render_options
 from nexa_infra.scheduling.slurm.script import SCRIPT, SCRIPT_NAME
 from tests.cluster.slurm_cluster import SlurmCluster
 
-STAND_IN = """#!/bin/sh
-trap 'echo warned >> said; exit 0' USR1
-printf '%s %s %s %s:' "$(hostname)" "${SLURM_ARRAY_TASK_ID:--}" "$SLURM_CPUS_PER_TASK" "$CUDA_VISIBLE_DEVICES" >> said
-printf ' %s' "$@" >> said
-printf '\\n' >> said
-while [ -e stay ]; do sleep 0.1; done
+STAND_IN = """#!/usr/bin/env -S python3 -I -S
+import os, signal, sys, time
+def say(text):
+    with open('said', 'a') as stream:
+        stream.write(text + chr(10))
+def warn(number, frame):
+    say('warned')
+    sys.exit(0)
+signal.signal(signal.SIGUSR1, warn)  # which the script ignores; a shell could not take it back
+told = os.environ.get
+task, cpus, gpus = told('SLURM_ARRAY_TASK_ID', '-'), told('SLURM_CPUS_PER_TASK'), told('CUDA_VISIBLE_DEVICES')
+say(f"{os.uname().nodename} {task} {cpus} {gpus}: {' '.join(sys.argv[1:])}")
+while os.path.exists('stay'):
+    time.sleep(0.1)
 """
 
 

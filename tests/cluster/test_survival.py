@@ -160,6 +160,33 @@ def test_a_preempted_run_saves_and_goes_on_when_there_is_room(
     assert sweep.attempts(0)[0].exit_code == 75
 
 
+def test_where_others_may_be_preempted_a_warning_is_a_time_out_and_a_cancel_stands(
+    make_cluster: Callable[[Shape], SlurmCluster], tmp_path: Path
+) -> None:
+    cluster = make_cluster(Shape(nodes=1, cpus=2, extra=("PreemptType=preempt/partition_prio", "PreemptMode=REQUEUE")))
+    sweep = Sweep(cluster, tmp_path, WORK, WORK, max_time_outs=0)
+    for row in range(2):
+        sweep.wait_for_attempt(row, 1)
+    sweep.warn(0)
+    cluster.run("scancel", sweep.handles[1].job_id)
+    assert [sweep.wait_for_outcome(row).state for row in range(2)] == [JobState.TIMED_OUT, JobState.CANCELLED]
+
+
+def test_a_job_that_was_killed_before_it_could_say_so_starts_again_when_somebody_looks(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    sweep = Sweep(cluster, tmp_path, WORK, max_retries=1)
+    sweep.wait_for_attempt(0, 1)
+    for pid in list_of_node(sweep.run_dir(0)):
+        os.kill(pid, signal.SIGKILL)
+    run_id = sweep.handles[0].name
+    backend = make_backend(cluster, tmp_path)
+    wait_for(lambda: backend.run_states([run_id])[run_id].state is JobState.PENDING, what="its return to the queue")
+    sweep.wait_for_attempt(0, 2)
+    sweep.let_end()
+    assert sweep.states(0) == [JobState.FAILED, JobState.SUCCEEDED]
+
+
 def test_a_node_that_dies_costs_an_attempt_and_another_node_goes_on(cluster: SlurmCluster, tmp_path: Path) -> None:
     sweep = Sweep(cluster, tmp_path, WORK, max_retries=1)
     node = sweep.wait_for_attempt(0, 1)

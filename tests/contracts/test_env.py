@@ -94,3 +94,9 @@ def test_a_config_takes_no_credential_and_repeats_none(part: dict[str, object]) 
 def test_secrets_are_named_and_their_values_are_no_part_of_the_config() -> None:
     config = RunConfig.from_json(json.dumps({"command": ["a"], "secrets": ["HF_TOKEN"]}), source="c.json")
     assert config.secrets == ("HF_TOKEN",)
+
+
+@pytest.mark.parametrize("text", ["x", "eyJ", "-----BEGIN ", "hf_", "a://", "x:x@", "eyJabcdefghijklmnop."])
+def test_a_long_text_is_judged_as_fast_as_it_is_read(text: str) -> None:
+    whole = text * (1_000_000 // len(text))
+    assert env.holds_secret_text(whole) == env.holds_secret_text(whole[:1000])

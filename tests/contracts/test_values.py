@@ -134,6 +134,8 @@ def test_of_two_metrics_at_most_one_is_better_and_nan_never(one: float, other: f
         ({"command": []}, "at least 1 item"),
         ({"command": ["a\0"]}, "NUL"),
         ({"command": ["a"], "env": {"A": "\0"}}, "NUL"),
+        ({"command": ["a", "ä" * 65_536]}, "a word is too long for a program: 131072 bytes, allowed: 131071"),
+        ({"command": ["a"], "env": {"A": "x" * 131_070}}, "value of A is too long for a program: 131072 bytes"),
     ],
 )
 def test_a_run_is_either_training_or_a_command(part: dict[str, Any], message: str) -> None:

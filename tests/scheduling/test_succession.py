@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from nexa_contracts.states import JobState
@@ -42,7 +43,7 @@ def test_a_start_that_the_controller_has_forgotten_leaves_the_run_to_the_one_it_
     assert attempts(tmp_path) == []
     assert not is_settled(tmp_path)
     assert "is left to another start of this job" in (tmp_path / "slurm.out").read_text()
-    meant.send_signal(9)
+    meant.send_signal(signal.SIGKILL)
     end(meant)
 
 

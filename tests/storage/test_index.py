@@ -58,6 +58,7 @@ def test_a_run_is_answered_with_what_its_three_files_say(project: Project, clock
     assert found is not None
     assert (found.sweep_id, found.member, found.name, found.backend) == (SWEEP, 7, "tiny", "local")
     assert (found.gpu_type, found.gpus, found.estimate_usd, found.resumes) == ("H100-SXM", 2, 8.0, None)
+    assert found.hourly_usd == 8.0
     assert (found.point, found.tags) == (point, {"team": "x"})
     assert (found.created_at, found.ended_at) == (
         START + timedelta(minutes=3),

@@ -11,12 +11,14 @@ from nexa_contracts.clock import Clock
 from nexa_contracts.errors import StorageError
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.fence import Owner, claim_run
+from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.records import read_regular
-from nexa_infra.scheduling.slurm.chunks import Chunk
-from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob
+from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk, read_cancelled
+from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob, SlurmRefused
 from nexa_infra.scheduling.slurm.looking import Jobs, RunState, look_at
-from nexa_infra.scheduling.slurm.settling import SlurmSettler, describe_loss
+from nexa_infra.scheduling.slurm.settling import Ended, SlurmSettler, describe_loss
 from nexa_infra.scheduling.slurm.submission import Submitter
+from nexa_infra.scheduling.slurm.view import LIVING, QUEUED, parse_view
 from nexa_infra.storage.atomic import replace_file
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.recorded import find_ended
@@ -24,6 +26,7 @@ from nexa_infra.storage.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
+_LOCK_WAIT_S = 10.0
 _CANCELLED = "cancelled"
 """Claims a run in the place of a job's name."""
 
@@ -38,7 +41,7 @@ class Looker:
         self._project = Project(project_runs.parent)
         self._client = client
         self._clock = clock
-        self._settler = SlurmSettler(environment=environment, clock=clock)
+        self._settler = SlurmSettler(environment=environment, clock=clock, start_again=self._start_again)
 
     def look(self, chunks: Mapping[str, Chunk]) -> dict[str, RunState]:
         """Return what is known of each of these runs, and settle those whose jobs have ended in silence.
@@ -62,7 +65,7 @@ class Looker:
         troubles = self._settler.settle(look.ended)
         for end in look.ended:
             state = self._find_end(end.run_id)
-            why = f"{end.message}; not recorded yet: {troubles.get(end.run_id, 'its job does that itself')}"
+            why = f"{end.message}; no outcome yet: {troubles.get(end.run_id, 'its job records that itself')}"
             states[end.run_id] = RunState(JobState.UNKNOWN, reason=why) if state is None else RunState(state)
         return states
 
@@ -93,6 +96,28 @@ class Looker:
         if chunk.asked_at is not None or any(self._find_end(run_id) is None for run_id in chunk.runs):
             return False
         chunk.forget()
+        return True
+
+    def _start_again(self, ended: Ended) -> bool:
+        """Put a job back into the queue that ended before it could do so itself; return whether it will start.
+
+        Whoever looks at the same time must not end what this one has let start.
+        """
+        chunk, job_id = ended.chunk, ended.chunk.job_of(ended.run_id)
+        if job_id is None or ended.run_id in read_cancelled(chunk.folder):
+            return False
+        with FileLock(chunk.folder / FOLDER / ".again.lock") as lock:
+            if not lock.acquire(wait_s=_LOCK_WAIT_S, clock=self._clock):
+                raise StorageError(f"{chunk.folder}: another process looks after it")
+            try:
+                known = self._client.show_job(job_id)
+                if known.get("JobName") != chunk.name:
+                    return False
+                if parse_view(known).state not in QUEUED | LIVING:
+                    self._client.requeue(job_id)
+            except SlurmRefused as error:
+                logger.info("job is not started again run_id=%s reason=%s", ended.run_id, error)
+                return False
         return True
 
     def _find_end(self, run_id: str) -> JobState | None:

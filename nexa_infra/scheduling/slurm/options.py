@@ -51,6 +51,7 @@ _GRES = _rule(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}|", "one name of letters, digits
 _PATH = _rule(
     r"(?:/|[A-Za-z0-9._%])(?:[A-Za-z0-9._%@+=~:,-]|/){0,1023}", "a path of letters, digits, / . _ % @ + = ~ : , -"
 )
+_PYTHON = _rule(r"/[^\x00-\x1f\x7f]{0,1023}", "the path of a program, from / on")
 _VARIABLE = _rule(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "names of environment variables")
 _ARRAY = _rule(
     r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*(?:%[1-9][0-9]{0,8})?", "task ids as 0-99,104%8"
@@ -196,6 +197,8 @@ def _render_site(site: SlurmSite) -> list[str]:
         ("constraint", site.constraint, _CONSTRAINT),
     )
     options = [f"--{name}={_check(f'slurm.{name}', value, rule)}" for name, value, rule in named if value is not None]
+    if site.python is not None:
+        _check("slurm.python", site.python, _PYTHON)  # an argument of ours and no option; a job would find out late
     if site.exclude:
         nodes = [_check(f"slurm.exclude.{place}", node, _EXCLUDE) for place, node in enumerate(site.exclude)]
         options.append(f"--exclude={','.join(nodes)}")

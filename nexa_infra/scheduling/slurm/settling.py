@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -38,6 +38,8 @@ _KINDS = {
     JobState.FAILED: "lost",
     JobState.PREEMPTED: "preempted",
 }
+_AGAIN = "it starts again"
+_FOR_GOOD = (JobState.CANCELLED, JobState.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,18 @@ class SlurmSettler:
     environment: Mapping[str, str]
     """Of whoever settles: values of secrets to hide in what a job could not hide itself."""
     clock: Clock
+    start_again: Callable[[Ended], bool]
+    """Puts a job back into the queue whose run may be tried again; whether it will start."""
 
     def settle(self, ended: Sequence[Ended]) -> dict[str, str]:
-        """Give every one of these runs its outcome; return for those that got none why not."""
+        """Give every one of these runs its outcome, or let its job start again; return for those that got none why.
+
+        Raises:
+            ExternalError: Slurm does not answer.
+        """
         troubles: dict[str, str] = {}
-        ordered = sorted(ended, key=lambda each: str(each.chunk.spec))
+        again: set[str | None] = set()
+        ordered = sorted(ended, key=lambda each: (str(each.chunk.spec), each.chunk.runs[each.run_id]))
         for spec, group in groupby(ordered, key=lambda each: each.chunk.spec):
             members = list(group)
             try:
@@ -97,21 +106,26 @@ class SlurmSettler:
                 troubles.update({each.run_id: error.message for each in members})
                 continue
             for each in members:
+                entry, job_id = entries[each.chunk.runs[each.run_id]], each.chunk.job_of(each.run_id)
                 try:
-                    self._settle(entries[each.chunk.runs[each.run_id]], each)
+                    # Rows of one task come in their order: those that had not begun have lost nothing.
+                    if (job_id in again and not entry.run_dir.start(1).exists()) or self._settle(entry, each):
+                        again.add(job_id)
+                        troubles[each.run_id] = _AGAIN
                 except StorageError as error:
                     troubles[each.run_id] = error.message
-        for message in sorted(set(troubles.values())):
+        for message in sorted(set(troubles.values()) - {_AGAIN}):
             logger.warning("runs cannot be settled now: %s", message)
         return troubles
 
-    def _settle(self, entry: Entry, ended: Ended) -> None:
+    def _settle(self, entry: Entry, ended: Ended) -> bool:
+        # Returns whether its job starts again.
         attempts = read_attempts(entry.run_dir)
         spare = find_spare(entry, len(attempts) + 1)
         kept = spare.find()
         if kept is not None:
             if not record_attempt(entry.run_dir, kept):
-                return  # its job lives, and has just found room for it
+                return False  # its job lives, and has just found room for it
             self._keep_log(entry, kept.number)
             spare.discard()
             attempts.append(kept)
@@ -119,19 +133,24 @@ class SlurmSettler:
         if decision is not None and not decision.again:
             # Its job would have said so, had there been room or had it lived a moment longer.
             record_outcome(entry, decision.conclude(attempts[-1]), attempts=len(attempts))
-            return
+            return False
         attempt = self._describe(entry, ended, attempts)
         number = len(attempts)
         if attempt.number > number:
             if not record_attempt(entry.run_dir, attempt):
-                return  # its job lives, and has just said how it went
+                return False  # its job lives, and has just said how it went
             number = attempt.number
+            attempts.append(attempt)
             self._keep_log(entry, attempt.number)
         if ended.nodes:
             # Of one node Slurm says which it was; of several it was the first, or the job had ended itself.
             record_fault(entry, attempt, node=None if re.search(r"[,\[]", ended.nodes) else ended.nodes)
+        if attempts and ended.state not in _FOR_GOOD and decide(attempts, entry).again and self.start_again(ended):
+            logger.info("job starts again run_id=%s: %s", entry.run_id, ended.message)
+            return True
         if record_outcome(entry, replace(attempt, state=ended.outcome), attempts=number):
             logger.info("run settled run_id=%s state=%s: %s", entry.run_id, ended.outcome, ended.message)
+        return False
 
     def _describe(self, entry: Entry, ended: Ended, attempts: Sequence[Attempt]) -> Attempt:
         begun = find_start(entry.run_dir, len(attempts) + 1)
@@ -144,10 +163,12 @@ class SlurmSettler:
             last = replace(attempts[-1], state=ended.state) if attempts else nothing
         else:
             last = describe_lost(entry, begun, secrets=self._hidden(entry.secrets), clock=self.clock)
-            last = replace(last, state=ended.state)
+            # Why it was told to leave its job has noted; Slurm may only know that it was killed then.
+            is_explained = ended.state is JobState.FAILED and last.state is not JobState.NODE_FAILED
+            last = last if is_explained else replace(last, state=ended.state)
         evidence = () if last.failure is None else last.failure.evidence
         evidence = evidence or self._read_evidence(ended, entry)
-        return replace(last, failure=Failure(_KINDS[ended.state], said, evidence))
+        return replace(last, failure=Failure(_KINDS[last.state], said, evidence))
 
     def _read_evidence(self, ended: Ended, entry: Entry) -> tuple[str, ...]:
         said = ended.chunk.folder / FOLDER / f"{ended.chunk.job_of(ended.run_id)}.out"

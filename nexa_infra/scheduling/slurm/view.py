@@ -11,7 +11,8 @@ from nexa_infra.scheduling.ending import Leave
 NEAR_END_S = 180.0
 """A SIGTERM so shortly before the time limit is that of the limit."""
 QUEUED = frozenset({"PENDING", "REQUEUED"})
-LIVING = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "RESIZING"})
+LIVING = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "CONFIGURING"})
+"""With SIGNALING, which a job is while its warning is on its way to it."""
 _GIVEN_UP = QUEUED | {"PREEMPTED"}
 _DURATION = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})")
 

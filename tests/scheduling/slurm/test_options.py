@@ -168,3 +168,13 @@ def test_waiting_for_a_job_takes_a_number() -> None:
     assert render_after("123") == "--dependency=afterany:123"
     with pytest.raises(ConfigError):
         render_after("1,singleton")
+
+
+@pytest.mark.parametrize("python", [*(text for text in HOSTILE), "python3", "./python", "/usr/bin/python\n"])
+def test_python_on_the_nodes_is_the_path_of_a_program(python: str) -> None:
+    with pytest.raises(ConfigError, match=r"slurm\.python: found .*; allowed: the path of a program, from / on"):
+        render(site=SlurmSite(python=python))
+
+
+def test_python_may_stand_in_a_folder_of_any_name() -> None:
+    assert render(site=SlurmSite(python="/opt/my tools/ümlaut's $HOME/bin/python3")) == render()

@@ -41,6 +41,7 @@ def fields(text: str) -> dict[str, str]:
         (Leave.ASKED, REQUEUED, Leave.PREEMPTED),
         (Leave.ASKED, AT_ITS_LIMIT, Leave.TIMED_OUT),
         (Leave.CANCELLED, RUNNING, Leave.CANCELLED),
+        (Leave.TIMED_OUT, RUNNING.replace("RUNNING", "SIGNALING"), Leave.TIMED_OUT),
         (Leave.TIMED_OUT, RUNNING + WHERE_OTHERS_ARE, Leave.TIMED_OUT),
         (Leave.ASKED, CANCELLED + WHERE_OTHERS_ARE, Leave.CANCELLED),
         (Leave.ASKED, AT_ITS_LIMIT + WHERE_OTHERS_ARE, Leave.TIMED_OUT),

@@ -82,7 +82,7 @@ def ended(site: FakeSite, state: JobState, failure: Failure | None = None) -> At
 
 
 def test_between_two_attempts_only_the_outcome_is_written(site: FakeSite) -> None:
-    site.launch(1)
+    site.launch(1, requeue=False)
     record_attempt(begin(site), ended(site, JobState.PREEMPTED))
     site.slurm.end(1, "TIMEOUT")
     assert look(site)[0] is JobState.TIMED_OUT
@@ -180,8 +180,8 @@ def test_a_clock_that_is_set_back_does_not_make_a_job_lost(site: FakeSite) -> No
     assert look(site)[0] is JobState.NODE_FAILED
 
 
-def test_a_preempted_job_that_does_not_come_back_ends_as_preempted(site: FakeSite) -> None:
-    site.launch(1)
+def test_a_preempted_job_that_may_not_come_back_ends_as_preempted(site: FakeSite) -> None:
+    site.launch(1, requeue=False)
     begin(site)
     site.slurm.end(1, "PREEMPTED")
     assert look(site)[0] is JobState.UNKNOWN
