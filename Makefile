@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev ## put the code into its form
 docs: $(VENV)/.installed-dev ## write the pages that come from the code
 	$(BIN)/python tools/generate_docs.py
 
-bench: bench-cli_startup bench-index_speed bench-launcher_memory bench-promotion bench-sweep_expansion bench-training_overhead ## the figures the README quotes
+bench: bench-cli_startup bench-index_speed bench-launcher_memory bench-promotion bench-sweep_expansion bench-training_overhead bench-slurm_submission bench-slurm_status bench-hostile_strings ## the figures the README quotes
 
 bench-%: benchmarks/%.py $(VENV)/.installed-dev ## one benchmark, for example bench-promotion
 	$(BIN)/python $<

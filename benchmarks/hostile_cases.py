@@ -48,7 +48,9 @@ OURS = (
     "gpu type", "option name", "python",
 )  # fmt: skip
 """Ours have these too: what a config or a site file can say and what reaches a job, a script or a record."""
-IN_THE_JOB = frozenset({"environment", "secret", "argument", "parameter", "parameter by --set", "axis"})
+IN_THE_JOB = frozenset(
+    {"environment", "secret", "argument", "parameter", "parameter by --set", "axis", "tag", "description"}
+)
 """The others arrive nowhere in the job: there a text is right when the job ran all the same, or was refused."""
 
 

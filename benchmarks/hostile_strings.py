@@ -146,9 +146,13 @@ def find_arrived(case: Case, found: Mapping[str, Any]) -> str | None:
         case "argument":
             words = [_text(word) for word in found["arguments"]]
             return words[0] if len(words) == 1 else json.dumps(words)
+        case "tag":
+            value = found["config"]["tags"].get("label")
+        case "description":
+            value = found["config"]["description"]
         case _:
             value = found["config"]["params"].get("value")
-            return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else repr(value)
 
 
 def find_leak(secret: str, work: Path) -> Path | None:

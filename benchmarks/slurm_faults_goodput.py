@@ -1,20 +1,23 @@
 """Goodput beside what no scheduler could beat, given how long a save, a restart and noticing a fault took in this run.
 
-The bound is Daly's complete model of the wall time: work in pieces of t seconds, each followed by a save of s; faults
-that come independently of each other, one in M seconds; each costs r seconds until steps are made again (noticing it,
-waiting for a place, starting, loading) and what was done since the last save. The share that is left is
+Work is done in pieces of t seconds, each followed by a save of s. Faults come independently of each other, one in M
+seconds in which steps are made; each costs r seconds until steps are made again (noticing it, waiting for a place,
+starting, loading), and what was done since the last save. The expected time of a piece is then
 
-    t / (M * exp(r/M) * (exp((t + s)/M) - 1))
+    (exp((t + s) / M) - 1) * (M + r)
 
-with t, s, r and M all measured in the same run. It leaves out the wait for the first place and the first start, which
-nobody can spend on steps; so does the goodput that stands beside it.
+and the share that is left is t divided by it, with t, s, r and M all measured in the same run. What comes while nothing
+runs belongs to the same interruption. It leaves out the wait for the first place and the first start, which nobody can
+spend on steps; so does the goodput that stands beside it.
 
-Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval for restart dumps (2006).
+Source: A. Duda, The effects of checkpointing on program execution time (1983); J. T. Daly, A higher order estimate of
+the optimum checkpoint interval for restart dumps (2006), whose model lets faults strike while a restart goes on.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,7 +26,6 @@ from typing import Any
 from slurm_faults_promises import Record, read_lines
 from slurm_faults_site import FaultSite
 
-from nexa_infra.monitoring.checkpoint_interval import Failing, estimate_lost
 from nexa_infra.monitoring.goodput import Goodput
 from nexa_infra.monitoring.run_events import START, Bucket
 from nexa_infra.operations.goodput import account_run
@@ -71,8 +73,8 @@ class Measured:
     def bound(self) -> float:
         if not self.interruptions:
             return self.interval_s / (self.interval_s + self.save_s)
-        failing = Failing(save_s=self.save_s, mttf_s=self.wall_s / self.interruptions, restart_s=self.down_s)
-        return 1 - estimate_lost(self.interval_s, failing)
+        up_s = self.wall_s / self.interruptions - self.down_s
+        return self.interval_s / (math.expm1((self.interval_s + self.save_s) / up_s) * (up_s + self.down_s))
 
     def describe(self) -> dict[str, Any]:
         """Return the figures."""

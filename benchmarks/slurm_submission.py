@@ -2,14 +2,16 @@
 `python benchmarks/slurm_submission.py [--rounds N]`.
 
 Beside ours, in turn and on the same cluster: one bare `sbatch --array` of as many tasks, submitit's `map_array` of the
-same rows, torchx and NeMo-Run, which know no arrays and submit row by row: of fewer rows, scaled to 1,000. Every node
-is busy, so that nothing that was submitted runs while the next is measured. Needs root, and Debian's packages of Slurm.
+same rows, torchx and NeMo-Run, which know no arrays and submit row by row: of fewer rows, scaled to 1,000. Where a way
+is a call from Python, the call alone is told too, without the start of the process. Every node is busy, so that nothing
+that was submitted runs while the next is measured. Needs root, and Debian's packages of Slurm.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -47,6 +49,8 @@ class Turn:
     fails_after: bool = False
     """It ends badly after it has submitted, on a cluster without accounting."""
     seen: list[Used] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    """Seconds of the call alone, as the driver took them."""
 
 
 def main() -> int:
@@ -63,10 +67,11 @@ def main() -> int:
         turns = make_turns(root, pythons)
         for number in range(arguments.rounds + 1):
             for name, turn in turns.items():
-                used = run_turn(cluster, root, turn)
+                used, call_s = run_turn(cluster, root, turn)
                 print(f"{number:3} {name:28} {turn.rows:5} rows {used.wall_s:8.3f} s  {used.cpu_s:8.3f} s CPU")
                 if number > 0:  # the first one warms the file cache, and takes the snapshot of the code
                     turn.seen.append(used)
+                    turn.calls.extend([] if call_s is None else [call_s])
     rows = {name: describe(turn, turns[BARE]) for name, turn in turns.items()}
     for name, row in rows.items():
         print(f"{name:28} {row['wall_s_per_1000_rows']:8.2f} s for 1,000 rows, {row['times_bare']:8.1f} × bare sbatch")
@@ -96,6 +101,7 @@ def make_turns(root: Path, pythons: Mapping[str, Path]) -> dict[str, Turn]:
     turns = {
         BARE: Turn(ROWS, ["sbatch", *options, str(script)]),
         OURS: Turn(ROWS, [NEXA, "sweep", "sweep.yaml", "--backend", "slurm", "--submit"]),
+        "launch_slurm_sweep": Turn(ROWS, [sys.executable, str(DRIVERS / "nexa_driver.py"), "rows", "sweep.yaml", "."]),
     }
     if "submitit" in pythons:
         driver = [str(pythons["submitit"]), str(DRIVERS / "submitit_driver.py"), "rows"]
@@ -112,17 +118,21 @@ def make_turns(root: Path, pythons: Mapping[str, Path]) -> dict[str, Turn]:
     return turns
 
 
-def run_turn(cluster: SlurmCluster, root: Path, turn: Turn) -> Used:
-    """Return what a submission took, after a look that Slurm has all of its rows, and clear the queue for the next."""
+def run_turn(cluster: SlurmCluster, root: Path, turn: Turn) -> tuple[Used, float | None]:
+    """Return what a submission took, and the call alone where a driver says it.
+
+    Slurm is looked at whether it has all rows, and its queue cleared for the next turn.
+    """
     environment = make_environment(cluster, NEXA_STATE_DIR=str(root / "state"))
     said = root / "said.txt"
     said.write_bytes(b"")
-    folder = root / "project" if turn.command[0] == NEXA else root
+    folder = root / "project" if turn.command[0] in (NEXA, sys.executable) else root
     used = measure(turn.command, cwd=folder, env=environment, said=said)
     held = clear_queue(cluster)
     if held != turn.rows or (used.status != 0 and not turn.fails_after):
         sys.exit(f"{turn.command}: status {used.status}, {held} of {turn.rows} rows: {said.read_text()[-2000:]}")
-    return used
+    said_s = re.search(r'"in_process_s": ([0-9.e-]+)', said.read_text())
+    return used, None if said_s is None else float(said_s[1])
 
 
 def describe(turn: Turn, bare: Turn) -> dict[str, Any]:
@@ -135,6 +145,7 @@ def describe(turn: Turn, bare: Turn) -> dict[str, Any]:
         "wall_s_min": round(min(wall), 4),
         "wall_s_max": round(max(wall), 4),
         "cpu_s_median": round(statistics.median(used.cpu_s for used in turn.seen), 4),
+        "call_s_median": round(statistics.median(turn.calls), 4) if turn.calls else None,
         "wall_s_per_1000_rows": round(scaled, 3),
         "times_bare": round(scaled / statistics.median(used.wall_s for used in bare.seen), 1),
     }

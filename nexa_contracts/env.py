@@ -60,16 +60,12 @@ PRESENT = "(present, not recorded)"
 
 def looks_like_credential(name: str, value: str) -> bool:
     """Whether a variable's name or value looks like a secret; errs on the side of yes."""
-    return (
-        _CREDENTIAL.search(name) is not None
-        or _URL_WITH_USER.search(value) is not None
-        or _TOKEN_SHAPE.search(value) is not None
-    )
+    return _CREDENTIAL.search(name) is not None or holds_secret_text(value)
 
 
 def holds_secret_text(text: str) -> bool:
     """Whether a text contains something of the shape of a known kind of secret."""
-    return _URL_WITH_USER.search(text) is not None or _TOKEN_SHAPE.search(text) is not None
+    return ("://" in text and _URL_WITH_USER.search(text) is not None) or _TOKEN_SHAPE.search(text) is not None
 
 
 def record_environment(environment: Mapping[str, str]) -> dict[str, str]:

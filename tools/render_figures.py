@@ -1,6 +1,6 @@
-"""Write the README's table of figures from the files that the benchmarks wrote.
+"""Write the tables of figures, the README's and that of hostile strings, from the files that the benchmarks wrote.
 
-`python tools/render_figures.py` writes it; `--check` changes nothing and exits 1 when the table differs. A benchmark
+`python tools/render_figures.py` writes them; `--check` changes nothing and exits 1 when one differs. A benchmark
 without a file has no row.
 """
 
@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hostile_table import render_hostile
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+HOSTILE = ROOT / "docs" / "hostile-strings.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+NOT_RUN = "No benchmark has been run on this checkout: `make bench`.\n"
 HEAD = "| what | measured | machine | repeat it |\n| --- | --- | --- | --- |\n"
 
 Figures = dict[str, Any]
@@ -26,18 +30,24 @@ Rows = Iterator[tuple[str, str]]
 def main(arguments: Sequence[str]) -> int:
     """Return the exit status: 0, or 1 when `--check` finds that the table differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, say whether the table is up to date")
+    parser.add_argument("--check", action="store_true", help="change nothing, say whether the tables are up to date")
     check = parser.parse_args(arguments).check
-    before = README.read_text(encoding="utf-8")
-    after = insert_table(before, render_table(RESULTS))
-    if before == after:
-        return 0
-    if check:
-        sys.stdout.write("README.md: the figures differ from benchmarks/results; run: python tools/render_figures.py\n")
-        return 1
-    README.write_text(after, encoding="utf-8")
-    sys.stdout.write("README.md: figures written\n")
-    return 0
+    status = 0
+    for page, table in ((README, render_table(RESULTS)), (HOSTILE, _render_hostile_page())):
+        name = page.relative_to(ROOT)
+        before = page.read_text(encoding="utf-8")
+        after = insert_table(before, table)
+        if before == after:
+            continue
+        if check:
+            sys.stdout.write(
+                f"{name}: the figures differ from benchmarks/results; run: python tools/render_figures.py\n"
+            )
+            status = 1
+            continue
+        page.write_text(after, encoding="utf-8")
+        sys.stdout.write(f"{name}: figures written\n")
+    return status
 
 
 def insert_table(page: str, table: str) -> str:
@@ -49,14 +59,19 @@ def insert_table(page: str, table: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md: no {BEGIN} with {END} after it")
+        raise ValueError(f"found no {BEGIN} with {END} after it")
     return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
 def render_table(results: Path) -> str:
     """Return the table of every benchmark that has a file; a line that says so when none has."""
     rows = [row for name in _ROWS for row in _read_rows(results / f"{name}.json")]
-    return HEAD + "".join(rows) if rows else "No benchmark has been run on this checkout: `make bench`.\n"
+    return HEAD + "".join(rows) if rows else NOT_RUN
+
+
+def _render_hostile_page() -> str:
+    path = RESULTS / "hostile_strings.json"
+    return render_hostile(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_RUN
 
 
 def _read_rows(path: Path) -> Iterator[str]:
@@ -151,6 +166,36 @@ def _kills(figures: Figures) -> Rows:
     )
 
 
+def _submission(figures: Figures) -> Rows:
+    ways = dict(figures["ways"])
+    bare, ours, call = ways.pop("sbatch --array"), ways.pop("nexa sweep"), ways.pop("launch_slurm_sweep")
+    others = ", ".join(
+        f"{name} {row['wall_s_per_1000_rows']:.2f} s" + ("" if row["rows"] == ours["rows"] else f" (of {row['rows']})")
+        for name, row in ways.items()
+    )
+    yield (
+        f"a sweep of {ours['rows']:,} rows submitted to Slurm, from the command's start to Slurm's answer",
+        f"{ours['wall_s_median']:.2f} s; a bare sbatch of the array {bare['wall_s_median']:.3f} s, {others}",
+    )
+    yield (
+        "the same called from Python, without the start of the process",
+        f"{call['call_s_median']:.2f} s; submitit map_array {ways['submitit map_array']['call_s_median']:.2f} s",
+    )
+
+
+def _status(figures: Figures) -> Rows:
+    told = ", ".join(
+        f"{name} {figures[name]['wall_s_median']:.2f} s" for name in ("all waiting", "half ended", "all ended")
+    )
+    asked = max(sum(figures[name]["asked"].values()) for name in ("all waiting", "half ended", "all ended"))
+    yield f"`nexa status` of a sweep of {figures['rows']:,} rows on Slurm", f"{told}; questions to Slurm: {asked}"
+
+
+def _hostile(figures: Figures) -> Rows:
+    told = ", ".join(f"{tool} {broken} of {figures['sent'][tool]}" for tool, broken in figures["broken"].items())
+    yield "texts that break something on their way to a job on Slurm (docs/hostile-strings.md)", told
+
+
 _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "cli_startup": _startup,
     "index_speed": _index,
@@ -159,6 +204,9 @@ _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "sweep_expansion": _expansion,
     "launcher_memory": _memory,
     "kill_campaign": _kills,
+    "slurm_submission": _submission,
+    "slurm_status": _status,
+    "hostile_strings": _hostile,
 }
 """How the figures of each benchmark are told, by the name of its file; in the order of the table."""
 

@@ -1,4 +1,6 @@
-"""NexaCompute, driven through its command line: `python nexa_driver.py cases FILE FOLDER`."""
+"""NexaCompute, driven from Python and through its command line: `python nexa_driver.py rows SWEEP FOLDER | cases FILE
+FOLDER`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,19 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from nexa_cli.main import main as nexa
+from nexa_infra.operations.launch import launch_slurm_sweep
+
+
+def submit_rows(sweep: str, folder: str) -> None:
+    os.chdir(folder)
+    started_s = time.perf_counter()
+    launched = launch_slurm_sweep(Path(sweep), submit=True)
+    print(json.dumps({"jobs": launched.job_count, "in_process_s": time.perf_counter() - started_s}))
 
 
 def describe_run(case: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +84,10 @@ def call(*words: str) -> str | None:
 
 
 def main() -> None:
-    _, what, folder = sys.argv[1:]
+    kind, what, folder = sys.argv[1:]
+    if kind == "rows":
+        submit_rows(what, folder)
+        return
     for case in json.loads(Path(what).read_text()):
         os.environ.pop("PROBE", None)
         try:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from nexa_contracts.dataset import DatasetManifest, DatasetRef
 from nexa_contracts.errors import NotFound
 from nexa_contracts.run import RunConfig
 from nexa_infra.operations.context import Context
-from nexa_infra.storage.datasets import describe_ref, find_dataset, verify_dataset
-from nexa_infra.storage.sources import BUILT_IN_SOURCES, ensure_source
 
 CHECKED_AT_LAUNCH_BYTES = 1024**3
 """Larger datasets are checked in the job, before training; hashing them here would keep a person waiting."""
 
 
-def resolve_datasets(context: Context, names: Iterable[str], *, write: bool) -> dict[str, DatasetRef]:
+def resolve_datasets(context: Context, names: Sequence[str], *, write: bool) -> dict[str, DatasetRef]:
     """Return the version and digest of every dataset that configs name, by that name.
 
     With `write`, a built-in dataset that is not there yet is made; without, it is left out of the answer.
@@ -24,6 +22,13 @@ def resolve_datasets(context: Context, names: Iterable[str], *, write: bool) -> 
         NotFound: no such dataset.
         DigestMismatch: a file is not the one that was registered.
     """
+    if not names:
+        return {}
+    from nexa_infra.storage.datasets import (
+        describe_ref,
+        verify_dataset,
+    )  # 5 ms that a command of one's own need not pay
+
     found: dict[str, DatasetRef] = {}
     for name in names:
         manifest = _resolve(context, name, write=write)
@@ -52,12 +57,17 @@ def pin_newest(context: Context, config: RunConfig) -> RunConfig:
     Raises:
         NotFound: no such dataset.
     """
+    from nexa_infra.storage.datasets import describe_ref
+
     data = config.data
     manifest = None if data is None else _resolve(context, data.dataset, write=False)
     return config if data is None or manifest is None else pin_dataset(config, {data.dataset: describe_ref(manifest)})
 
 
 def _resolve(context: Context, name: str, *, write: bool) -> DatasetManifest | None:
+    from nexa_infra.storage.datasets import find_dataset
+    from nexa_infra.storage.sources import BUILT_IN_SOURCES, ensure_source
+
     if name in BUILT_IN_SOURCES and write:
         return ensure_source(context.tiers, name, clock=context.clock)
     try:

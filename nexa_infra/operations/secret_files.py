@@ -9,6 +9,7 @@ programs' own manuals.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 
 _KEYS = (
@@ -31,15 +32,29 @@ _NAMED = ("credentials", "*[_-]credentials", "credentials[_-]*", "secret", "secr
 _PATHS = (".docker/config.json", ".kube/config", ".aws/config", "huggingface/token", ".huggingface/token")
 _FOLDERS = frozenset({".ssh", ".gnupg", ".azure", ".gcloud"})
 """All that lies below is left out."""
-_PATTERNS = (*_KEYS, *_LOGINS, "credentials", ".credentials", ".secrets",
-             *(f"{name}.{suffix}" for name in _NAMED for suffix in _KEPT_IN))  # fmt: skip
+_PATTERNS = (*_KEYS, *_LOGINS, "credentials", ".credentials", ".secrets")
+_WILD = re.compile(r"[*?\[]")
+# A project may have thousands of files, and a pattern takes 30 µs to compile: most are a name, an end or a beginning.
+_WHOLE = frozenset(pattern for pattern in _PATTERNS if _WILD.search(pattern) is None)
+_ENDS = tuple(text[1:] for text in _PATTERNS if text.startswith("*") and _WILD.search(text[1:]) is None)
+_BEGINNINGS = tuple(text[:-1] for text in _PATTERNS if text.endswith("*") and _WILD.search(text[:-1]) is None)
+_OTHERS = tuple(
+    text
+    for text in _PATTERNS
+    if text not in _WHOLE and not (text.startswith("*") and text[1:] in _ENDS) and text[:-1] not in _BEGINNINGS
+)
 
 
 def is_secret_file(name: str) -> bool:
     """Whether a path from the project's root is that of a file in which credentials are kept, by its name alone."""
     *folders, base = name.lower().split("/")
+    stem, _, suffix = base.rpartition(".")
     return (
-        any(fnmatchcase(base, pattern) for pattern in _PATTERNS)
+        base in _WHOLE
+        or base.endswith(_ENDS)
+        or base.startswith(_BEGINNINGS)
+        or any(fnmatchcase(base, pattern) for pattern in _OTHERS)
+        or (suffix in _KEPT_IN and any(fnmatchcase(stem, pattern) for pattern in _NAMED))
         or not _FOLDERS.isdisjoint(folders)
         or "/".join([*folders[-1:], base]) in _PATHS
     )

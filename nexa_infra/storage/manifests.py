@@ -19,7 +19,7 @@ from nexa_infra.storage.points import find_point
 if TYPE_CHECKING:
     from nexa_contracts.base import Contract
     from nexa_contracts.cost import CostManifest
-    from nexa_contracts.run import AttemptRecord, RunManifest, RunOutcome
+    from nexa_contracts.run import AttemptRecord, EnvironmentRecord, RunManifest, RunOutcome
     from nexa_contracts.sweep import SweepManifest
 
     ContractT = TypeVar("ContractT", bound=Contract)
@@ -46,8 +46,7 @@ def record_manifests(project: Project, manifests: Iterable[RunManifest]) -> int:
         AlreadyExists: a run has one; those created before it stay.
         StorageError: the disk is full, read-only or broken.
     """
-    files = ((project.manifest(manifest.run_id).name, manifest.to_json().encode()) for manifest in manifests)
-    return create_batch(project.manifests, files)
+    return create_batch(project.manifests, _render(project, manifests))
 
 
 def record_sweep(project: Project, manifest: SweepManifest) -> None:
@@ -216,6 +215,28 @@ def mirror_manifests(project: Project, tiers: Tiers, run_ids: Sequence[str]) -> 
             _check_mirror(project.manifests / name, files[name], tiers.durable_manifests / name)
         copied += len(created)
     return copied
+
+
+def _render(project: Project, manifests: Iterable[RunManifest]) -> Iterator[tuple[str, bytes]]:
+    from nexa_contracts.run import EnvironmentRecord
+
+    # The runs of a launch share their environment, which is most of the text: it is rendered once.
+    nowhere = EnvironmentRecord(hostname="", platform="", python="", python_executable="")
+    stand_in = _render_environment(nowhere)
+    shared: EnvironmentRecord | None = None
+    text = ""
+    for manifest in manifests:
+        if manifest.environment is not shared:
+            shared = manifest.environment
+            text = _render_environment(shared)
+        bare = manifest.model_copy(update={"environment": nowhere}).to_json()
+        # A line break stands in JSON only between values: nothing that a person wrote looks like the stand-in.
+        yield project.manifest(manifest.run_id).name, bare.replace(stand_in, text, 1).encode()
+
+
+def _render_environment(environment: EnvironmentRecord) -> str:
+    inner = environment.model_dump_json(indent=2).replace("\n", "\n  ")
+    return f'\n  "environment": {inner}'
 
 
 def _add_point(project: Project, manifest: RunManifest) -> RunManifest:

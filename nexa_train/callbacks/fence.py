@@ -34,7 +34,16 @@ class FenceCallback(Callback):
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Look, when something is about to be saved or the last time is long enough ago."""
-        if control.should_save or self._clock.monotonic_s() - self._looked_s >= INTERVAL_S:
+        if control.should_save:
+            self._look()
+        self._look_if_due()
+
+    def on_log(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Look, when the process slept between the end of the step and what is written of it."""
+        self._look_if_due()
+
+    def _look_if_due(self) -> None:
+        if self._clock.monotonic_s() - self._looked_s >= INTERVAL_S:
             self._look()
 
     def _look(self) -> None:

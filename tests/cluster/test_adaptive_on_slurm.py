@@ -57,13 +57,15 @@ if not pathlib.Path(os.environ['NEXA_PROJECT_DIR'], 'mended').exists():
 """
 
 
-def write_search(root: Path, between: str, *more: str, search: str = "tpe", trials: int = 2) -> Path:
+def write_search(
+    root: Path, between: str, *more: str, search: str = "tpe", trials: int = 2, max_retries: int = 1
+) -> Path:
     lines = [
         "name: search",
         "run:",
         f"  command: [python3, -I, -S, -c, {json.dumps(START + between + END)}]",
         "  resources: {memory: 64MiB, walltime: 10m}",
-        "  max_retries: 1",
+        f"  max_retries: {max_retries}",
         "  max_time_outs: 1",
         f"search: {search}",
         f"trials: {trials}",
@@ -76,9 +78,9 @@ def write_search(root: Path, between: str, *more: str, search: str = "tpe", tria
     return path
 
 
-def submit(context: Context, between: str) -> tuple[str, tuple[str, ...]]:
+def submit(context: Context, between: str, *, max_retries: int = 1) -> tuple[str, tuple[str, ...]]:
     """Return the id of a sweep and its two runs, in order."""
-    launched = launch_sweep(write_search(context.project.root, between), context=context)
+    launched = launch_sweep(write_search(context.project.root, between, max_retries=max_retries), context=context)
     return launched.submission, launched.run_ids
 
 
@@ -160,7 +162,7 @@ def test_a_row_that_is_started_again_is_the_same_trial_with_the_same_point(
 
 def test_a_search_is_gone_on_with_from_another_machine(cluster: SlurmCluster, tmp_path: Path) -> None:
     context = make_project(cluster, tmp_path)
-    sweep_id, (killed, waiting) = submit(context, WAITS)
+    sweep_id, (killed, waiting) = submit(context, WAITS, max_retries=0)
     for run_id in (killed, waiting):
         wait_for_program(context, run_id)
     end_silently(tmp_path, killed)

@@ -13,6 +13,7 @@ import pytest
 from nexa_contracts.job import JobHandle
 from nexa_contracts.run import AttemptRecord, RunOutcome
 from nexa_contracts.states import JobState
+from nexa_infra.scheduling.process_tree import find_process, is_alive
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.manifests import read_attempts, read_outcome
 from nexa_infra.testing.backend import launch, make_request
@@ -250,16 +251,18 @@ def test_a_job_on_a_node_that_was_thought_dead_leaves_its_successor_alone(
 ) -> None:
     sweep = Sweep(cluster, tmp_path, WORK, max_retries=1, max_time_outs=9)
     node = sweep.wait_for_attempt(0, 1)
-    zombies = list_of_node(sweep.run_dir(0))
+    found = list_of_node(sweep.run_dir(0))
+    zombies = [process.mark for pid in found if (process := find_process(pid)) is not None]
     assert len(zombies) == 2
-    sleepers += list_node(zombies[0])  # slurmd too, which would wake them up when it ends them
+    sleepers += list_node(found[0])  # slurmd too, which would wake them up when it ends them
     for pid in sleepers:
         os.kill(pid, signal.SIGSTOP)
     cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=out of reach")
     sweep.wait_for_requeue(0)
     sweep.wait_for_attempt(0, 2)
     wake(sleepers)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in zombies), what="the end of the zombie")
+    # Ended, also where the node's first process has not collected it yet.
+    wait_for(lambda: not any(is_alive(mark) for mark in zombies), what="the end of the zombie")
     assert sweep.states(0) == [JobState.NODE_FAILED]
     sweep.let_end()
     assert sweep.states(0) == [JobState.NODE_FAILED, JobState.SUCCEEDED]

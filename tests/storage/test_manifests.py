@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nexa_contracts.errors import AlreadyExists, ConfigError, NotFound
-from nexa_contracts.run import AttemptRecord
+from nexa_contracts.run import AttemptRecord, EnvironmentRecord
 from nexa_contracts.states import JobState
 from nexa_infra.storage.atomic import create_file
-from nexa_infra.storage.batch import PIECE
+from nexa_infra.storage.batch import FEW, PIECE, create_batch, create_missing
 from nexa_infra.storage.layout import Project, Tiers
 from nexa_infra.storage.manifests import (
     find_cost,
@@ -103,6 +104,42 @@ def test_a_sweeps_manifests_are_recorded_together(project: Project) -> None:
     visible = [path.name for path in project.manifests.iterdir() if not path.name.startswith(".")]
     assert len(visible) == count
     assert [path.name for path in project.manifests.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_manifests_that_are_recorded_together_are_written_as_each_alone(project: Project) -> None:
+    here = make_manifest().environment.model_copy(update={"packages": {"a": "1", "b": '2\n  "environment": {'}})
+    nowhere = EnvironmentRecord(hostname="", platform="", python="", python_executable="")
+    pretending = "\n  " + '"environment": ' + nowhere.model_dump_json(indent=2).replace("\n", "\n  ")
+    manifests = [
+        make_manifest(0, environment=here, project=pretending),
+        make_manifest(1, environment=here, point={"environment": pretending}),
+        make_manifest(2, environment=nowhere),
+        make_manifest(3),
+    ]
+    record_manifests(project, manifests)
+    for manifest in manifests:
+        assert project.manifest(manifest.run_id).read_text() == manifest.to_json()
+
+
+@pytest.mark.parametrize("count", [FEW, FEW + 1, PIECE + 1])
+def test_of_files_that_are_there_the_others_are_created(tmp_path: Path, count: int) -> None:
+    create_file(tmp_path / "3", b"first")
+    files = [(str(number), b"second") for number in range(count)]
+    created = create_missing(tmp_path, files, has_journal=False)
+    assert created == {name for name, _ in files} - {"3"}
+    assert (tmp_path / "3").read_bytes() == b"first"
+    assert {path.name for path in tmp_path.iterdir()} == {name for name, _ in files}
+
+
+@pytest.mark.parametrize("count", [FEW, FEW + 1])
+def test_of_files_that_cannot_all_be_written_none_is_there(tmp_path: Path, count: int) -> None:
+    def fail() -> Iterator[tuple[str, bytes]]:
+        yield from ((str(number), b"text") for number in range(count))
+        raise ConfigError("the next one cannot be made")
+
+    with pytest.raises(ConfigError, match="cannot be made"):
+        create_batch(tmp_path, fail())
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".journal"] == []
 
 
 def test_a_batch_never_replaces_a_manifest(project: Project) -> None:

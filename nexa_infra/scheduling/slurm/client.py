@@ -146,11 +146,15 @@ class SlurmClient:
     def cancel(self, job_ids: Iterable[str], *, name: str | None = None) -> None:
         """Ask for the end of jobs, arrays or tasks; those that have ended are left alone.
 
-        With a name only jobs of that name: a controller that lost its state gives ids out again.
+        With a name only jobs of that name: a controller that lost its state gives ids out again. It is looked up, for
+        scancel itself, given a name and one task of an array, ends every task of it that waits (22.05).
         """
-        same = [] if name is None else _name_filter(frozenset({name}))
-        for ids in _batches(job_ids):
-            completed = self._run(["scancel", *same, *ids])
+        ids = _checked(job_ids)
+        if name is not None:
+            ours = {job.array_job_id for job in self.list_jobs(names=(name,))}
+            ids = [job_id for job_id in ids if job_id.partition("_")[0] in ours]
+        for some in _batches(ids):
+            completed = self._run(["scancel", *some])
             if completed.returncode != 0 and not is_all_ended(completed.stderr):
                 _refuse("scancel", completed)
 
