@@ -41,9 +41,10 @@ bench: bench-cli_startup bench-index_speed bench-launcher_memory bench-promotion
 bench-%: benchmarks/%.py $(VENV)/.installed-dev ## one benchmark, for example bench-promotion
 	$(BIN)/python $<
 
-fault-campaign: $(VENV)/.installed-dev ## kill and fail promotions and whole runs, again and again (long)
+fault-campaign: $(VENV)/.installed-dev ## kill and fail promotions, runs and a Slurm cluster, again and again (long; root and Slurm's packages)
 	$(BIN)/python benchmarks/fault_campaign.py
 	$(BIN)/python benchmarks/kill_campaign.py
+	$(BIN)/python benchmarks/slurm_faults.py
 
 clean: ## remove caches and build products; runs and storage stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

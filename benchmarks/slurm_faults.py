@@ -46,7 +46,7 @@ STRIKES = {RANK: 16, NODE: 6, PREEMPT: 6, RESTART: 2, CRASH: 4, FULL: 3}
 """During the sweep."""
 MEAN_GAP_S = 7.0
 TRAINING_STRIKES = {RANK: 2, NODE: 2, PREEMPT: 1, RESTART: 1, CRASH: 1, FULL: 1}
-STEPS_BETWEEN = (15, 60)
+STEPS_BETWEEN = (60, 300)
 """Of the training, from a start to the next strike."""
 TRAINING_EVERY = 20
 END_S = 1500.0
@@ -65,7 +65,7 @@ SMALL = {**TRAINING, "training": {"max_steps": 60, "batch_size": 4, "learning_ra
 LARGE = {
     **TRAINING,
     "resources": {**TRAINING["resources"], "nodes": 2},
-    "training": {"max_steps": 600, "batch_size": 24, "learning_rate": 1e-3, "log_every": 1},
+    "training": {"max_steps": 3000, "batch_size": 24, "learning_rate": 1e-3, "log_every": 1},
     "checkpoints": {"every_steps": TRAINING_EVERY},
     "max_rank_restarts": 3,
 }

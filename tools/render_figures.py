@@ -196,6 +196,26 @@ def _hostile(figures: Figures) -> Rows:
     yield "texts that break something on their way to a job on Slurm (docs/hostile-strings.md)", told
 
 
+def _slurm_faults(figures: Figures) -> Rows:
+    sweep, training = figures["sweep"], figures["training"]
+    yield (
+        "a sweep on a Slurm that fails all the time (programs and nodes killed, preempted, out of time, "
+        "slurmctld restarted and killed, scratch full)",
+        f"{sweep['rows']} rows, {sum(sweep['strikes']['counts'].values())} faults, "
+        f"{sum(sweep['attempts'].values())} attempts; goodput {sweep['of_the_bound']:.2f} of its bound; "
+        f"promises broken: {_broken(figures, 'sweep')}",
+    )
+    yield (
+        "a training on two nodes of it, weights compared bit by bit with an undisturbed one",
+        f"{sum(training['strikes']['counts'].values())} faults; at most {training['most_lost']} steps lost at one; "
+        f"goodput {training['of_the_bound']:.2f} of its bound; promises broken: {_broken(figures, 'training')}",
+    )
+
+
+def _broken(figures: Figures, part: str) -> int:
+    return sum(line.startswith(f"{part}: ") for line in figures["broken_promises"])
+
+
 _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "cli_startup": _startup,
     "index_speed": _index,
@@ -206,6 +226,7 @@ _ROWS: dict[str, Callable[[Figures], Rows]] = {
     "kill_campaign": _kills,
     "slurm_submission": _submission,
     "slurm_status": _status,
+    "slurm_faults": _slurm_faults,
     "hostile_strings": _hostile,
 }
 """How the figures of each benchmark are told, by the name of its file; in the order of the table."""
