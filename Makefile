@@ -19,7 +19,8 @@ demo: $(VENV)/.installed-demo ## a hyper-parameter sweep on this machine, in abo
 
 dev: $(VENV)/.installed-dev ## everything a developer needs, in .venv
 
-test: $(VENV)/.installed-dev ## the whole test suite
+test: $(VENV)/.installed-dev ## the whole test suite; as root it installs the system programs it lacks (Slurm, strace)
+	@tools/install_test_programs.sh
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.installed-dev ## lint, format, types, floors, and the generated pages

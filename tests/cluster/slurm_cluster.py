@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nexa_infra.process import Child, SystemRunner
+from tests.cluster.accounting import Database, write_dbd_conf
+from tests.cluster.slurm_conf import render_conf, render_range
 
 _START_S = 60.0
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -38,6 +40,8 @@ class Shape:
     """Slurm's own default; the largest array index is one less."""
     requeue_hold_s: int = 5
     """A requeued job waits this long and a second more; the least that Slurm takes."""
+    accounting: bool = False
+    """With slurmdbd and a database of its own, for sacct."""
     extra: tuple[str, ...] = ()
     """Lines at the end of slurm.conf."""
 
@@ -78,6 +82,8 @@ class SlurmCluster:
         options = [f"--{option}={self.folder}/munge.{suffix}" for option, suffix in places.items()]
         self._start("munged", ["munged", "--foreground", "--force", *options])
         self._await("munged to answer", lambda: self._succeeds("munge", "-n", "-S", f"{self.folder}/munge.socket"))
+        if self.shape.accounting:
+            self._start_accounting()
         self.start_controller()
         for name in self.node_names:
             self.start_node(name)
@@ -163,10 +169,11 @@ class SlurmCluster:
     def _command_environment(self) -> dict[str, str]:
         return {"PATH": _path(), "LANG": "C.UTF-8", **self.environment}
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def _start(self, name: str, command: list[str], **more: str) -> None:
         log = self.folder / f"{name}.out"
         log.touch()
-        self._daemons[name] = _RUNNER.start(command, output=log, cwd=self.folder, env=self._command_environment())
+        environment = {**self._command_environment(), **more}
+        self._daemons[name] = _RUNNER.start(command, output=log, cwd=self.folder, env=environment)
 
     def _end(self, name: str, number: signal.Signals) -> None:
         daemon = self._daemons.pop(name, None)
@@ -187,11 +194,20 @@ class SlurmCluster:
                 raise RuntimeError(f"waited {_START_S:.0f} s for {what}\n{logs}")
             time.sleep(0.05)
 
+    def _start_accounting(self) -> None:
+        database = Database(self.folder / "database")
+        database.create()
+        self._start("database", database.command())
+        self._await("the database to answer", database.answers)
+        write_dbd_conf(self.folder, database, port=self._ports + 1)
+        self._start("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(database.socket))
+        self._await("slurmdbd to answer", lambda: self._succeeds("sacctmgr", "--noheader", "list", "cluster"))
+
     def _write_files(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in ("spool/controller", "dev"):
             (self.folder / folder).mkdir(parents=True)
-        self._ports = _free_ports(self.shape.nodes + 1)
+        self._ports = _free_ports(self.shape.nodes + 2)
         key = self.folder / "munge.key"
         key.touch(mode=0o400)
         key.write_bytes(secrets.token_bytes(128))
@@ -199,80 +215,16 @@ class SlurmCluster:
             os.mknod(self.folder / "dev" / f"gpu{number}", 0o20666, os.makedev(1, 3))
         hosts = [f"127.0.0.1 localhost {socket.gethostname()}", *(f"127.0.0.1 {name}" for name in self.node_names)]
         (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
-        devices = f"{self.folder}/dev/gpu{_range(self.shape.gpus, first=0)}"
+        devices = f"{self.folder}/dev/gpu{render_range(self.shape.gpus, first=0)}"
         gres = f"Name=gpu Type=fake File={devices}\n" if self.shape.gpus else ""
         (self.folder / "gres.conf").write_text("AutoDetect=off\n" + gres)
-        text = self._render_conf()
+        text = render_conf(self.shape, self.folder, port=self._ports)
         (self.folder / "slurm.conf").write_text(text)
         (self.folder / "impatient.conf").write_text(text.replace("MessageTimeout=60", "MessageTimeout=2"))
-
-    def _render_conf(self) -> str:
-        shape, first = self.shape, self._ports + 1
-        nodes = f"n{_range(shape.nodes, first=1)}"
-        ports = str(first) if shape.nodes == 1 else f"[{first}-{first + shape.nodes - 1}]"
-        gres = f" Gres=gpu:fake:{shape.gpus}" if shape.gpus else ""
-        machine = f"CPUs={shape.cpus} RealMemory={shape.memory_mb}{gres}"
-        lines = [f"{name}={value}" for name, value in (self._daemon_settings() | self._job_settings()).items()]
-        lines.append(f"NodeName={nodes} NodeAddr=127.0.0.1 Port={ports} {machine} State=UNKNOWN")
-        lines.append(f"PartitionName=main Nodes={nodes} MaxTime=INFINITE State=UP Default=YES")
-        lines.append(f"PartitionName=short Nodes={nodes} MaxTime=5 State=UP")
-        return "\n".join([*lines, *shape.extra]) + "\n"
-
-    def _daemon_settings(self) -> dict[str, object]:
-        folder = self.folder
-        return {
-            "ClusterName": "nexatest",
-            "SlurmctldHost": f"{socket.gethostname()}(127.0.0.1)",
-            "SlurmctldPort": self._ports,
-            "SlurmUser": "root",
-            "SlurmdUser": "root",
-            "AuthType": "auth/munge",
-            "CredType": "cred/munge",
-            "AuthInfo": f"socket={folder}/munge.socket,cred_expire={self.shape.requeue_hold_s}",
-            "CommunicationParameters": "NoInAddrAny,NoCtldInAddrAny",
-            "StateSaveLocation": f"{folder}/spool/controller",
-            "SlurmdSpoolDir": f"{folder}/spool/%n",
-            "SlurmctldPidFile": f"{folder}/slurmctld.pid",
-            "SlurmdPidFile": f"{folder}/slurmd-%n.pid",
-            "SlurmctldLogFile": f"{folder}/slurmctld.log",
-            "SlurmdLogFile": f"{folder}/slurmd-%n.log",
-            "SlurmdParameters": "config_overrides",
-            "SlurmctldTimeout": 5,
-            "SlurmdTimeout": 10,
-            "BatchStartTimeout": 10,
-            "MessageTimeout": 60,
-            "TCPTimeout": 2,
-            "AccountingStorageType": "accounting_storage/none",
-        }
-
-    def _job_settings(self) -> dict[str, object]:
-        return {
-            "ProctrackType": "proctrack/linuxproc",  # no control groups here: memory limits are not enforced
-            "TaskPlugin": "task/none",
-            "MpiDefault": "none",
-            "PropagateResourceLimits": "NONE",
-            "SelectType": "select/cons_tres",
-            "SelectTypeParameters": "CR_CPU_Memory",
-            "DefMemPerCPU": 64,
-            **({"GresTypes": "gpu"} if self.shape.gpus else {}),
-            "KillWait": 3,
-            "InactiveLimit": 0,
-            "ReturnToService": 2,
-            "JobRequeue": 1,
-            "SchedulerType": "sched/backfill",
-            "SchedulerParameters": "batch_sched_delay=0,sched_interval=2,bf_interval=2",
-            "MinJobAge": 300,
-            "MaxJobCount": 50000,
-            "MaxArraySize": self.shape.max_array_size,
-        }
 
 
 def _path() -> str:
     return f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
-
-
-def _range(count: int, *, first: int) -> str:
-    return str(first) if count == 1 else f"[{first}-{first + count - 1}]"
 
 
 def _free_ports(count: int) -> int:
