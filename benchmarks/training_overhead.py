@@ -128,7 +128,10 @@ def measure_steps(environment: dict[str, str], rounds: int) -> dict[str, Any]:
 
     job = read_job(environment)
     recipe = prepare_text(job)
-    arguments = {**training_arguments(job, use_cpu=True, has_evaluation=False), "max_steps": 40 + 60 * rounds}
+    arguments = {
+        **training_arguments(job, use_cpu=True, has_evaluation=False, is_dense=True),
+        "max_steps": 40 + 60 * rounds,
+    }
     switch = Switch(our_callbacks(job, recipe))
     trainer = recipe.trainer_class(
         model=recipe.model,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from nexa_cli.arguments import RUN_OR_SWEEP
 from nexa_contracts.exit_codes import CommandExit
+from nexa_contracts.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command()
@@ -16,9 +22,9 @@ from nexa_contracts.exit_codes import CommandExit
 def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool) -> int:
     """End runs or sweeps: whole process trees, after they had time to save a checkpoint. Safe to repeat.
 
-    `last` is what was launched last: a run, or a sweep with all its runs.
+    `last` is what was launched last. Runs of a sweep that was only written are ended on record.
 
-    Exits with 1 when the backend does not know a run, because it was never submitted or the queue was lost.
+    Exits with 1 when the backend does not know a run, because its launch was cut off or the queue was lost.
 
     \b
     Example:
@@ -44,12 +50,15 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
             verb = "would end" if dry_run else "ending"
             click.echo(f"{name}: {verb} {format_count(len(open_ids), 'run')} of {len(run_ids)}")
         if not dry_run and open_ids:
-            held = cancel_runs(project, open_ids)
+            written = _end_unasked(open_ids) if any(run.is_unasked for run in view.runs) else frozenset()
+            ended |= dict.fromkeys(sorted(written), str(JobState.CANCELLED))
+            open_ids = [run_id for run_id in open_ids if run_id not in written]
+            held = cancel_runs(project, open_ids) if open_ids else frozenset()
             unknown += [run_id for run_id in open_ids if run_id not in held]
             open_ids = [run_id for run_id in open_ids if run_id in held]
             if wait and open_ids:
                 view = watch_submission(project, name, open_ids, quiet=True)
-        ended |= {run.run_id: str(run.state) for run in view.runs if run.run_id in open_ids}
+        ended |= {run.run_id: run.label for run in view.runs if run.run_id in open_ids}
     if as_json:
         print_json({"dry_run": dry_run, "runs": ended, "unknown": unknown})
         return CommandExit.FAILED if unknown else CommandExit.DONE
@@ -60,3 +69,11 @@ def command(submissions: tuple[str, ...], dry_run: bool, wait: bool, as_json: bo
     if not ended and not unknown:
         click.echo("nothing to end: every run has ended")
     return CommandExit.FAILED if unknown else CommandExit.DONE
+
+
+def _end_unasked(run_ids: Sequence[str]) -> frozenset[str]:
+    from nexa_infra.operations.context import open_context
+    from nexa_infra.operations.live import live_states
+    from nexa_infra.operations.unasked import end_unasked
+
+    return end_unasked(open_context(), run_ids, live=live_states())

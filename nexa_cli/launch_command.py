@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     help="Run a recorded code snapshot, named by the beginning of its digest, not the code as it is now.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and the cost estimate; write nothing.")
-@click.option("-d", "--detach", is_flag=True, help="Return at once; the run goes on.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Return at once; the run goes on. On slurm always so, unless --wait is given."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; implies --detach unless --wait is given.")
-@click.option("--wait", is_flag=True, help="With --json: wait for the end, then print.")
+@click.option("--wait", is_flag=True, help="Wait for the end: what --json and slurm do not do unasked.")
 def command(
     config: Path,
     sets: tuple[str, ...],
@@ -60,16 +62,15 @@ def command(
     Example:
       nexa launch nexa_train/configs/baseline.yaml --set training.learning_rate=3e-4 --dry-run
       nexa launch nexa_train/configs/baseline.yaml --resume run_20251030_213000_k3f9
-      nexa launch nexa_train/configs/baseline.yaml --backend ddp --nproc 2
       nexa launch nexa_train/configs/baseline.yaml --backend slurm --nodes 4 --gpus-per-node 8 --spares 1
     """
-    from nexa_cli.launching import check_waiting, finish, is_far, print_plan
+    from nexa_cli.launching import check_waiting, finish, is_far, print_plan, waits
     from nexa_cli.naming import find_run
     from nexa_infra.operations.context import open_context
     from nexa_infra.operations.launch import launch_training_job
     from nexa_infra.operations.snapshot_names import find_snapshot
 
-    check_waiting(wait, as_json)
+    check_waiting(wait=wait, detach=detach)
     shape = {"nodes": nodes, "spares": spares, "gpus_per_node": gpus_per_node, "processes_per_node": nproc}
     context = open_context()
     resumed = None if resume is None else find_run(context.project, resume)
@@ -86,14 +87,20 @@ def command(
         print_plan(launched, as_json=as_json)
         return 0
     _warn_of_nothing_left(context.project, resumed, launched.submission)
-    return finish(context, launched, as_json=as_json, watch=wait if as_json else not detach and not is_far(launched))
+    is_watched = waits(is_far=is_far(launched), wait=wait, detach=detach, as_json=as_json)
+    return finish(context, launched, as_json=as_json, watch=is_watched)
 
 
 def _parse_overrides(sets: Sequence[str], shape: Mapping[str, int | None]) -> list[Override]:
     from nexa_contracts.config import parse_override
 
-    shaped = [f"resources.{key}={number}" for key, number in shape.items() if number is not None]
-    return [parse_override(text) for text in (*sets, *shaped)]
+    options = {"processes_per_node": "--nproc"}
+    shaped = [
+        parse_override(f"resources.{key}={number}", option=options.get(key, f"--{key.replace('_', '-')}"))
+        for key, number in shape.items()
+        if number is not None
+    ]
+    return [*map(parse_override, sets), *shaped]
 
 
 def _warn_of_nothing_left(project: Project, resumed: str | None, run_id: str) -> None:

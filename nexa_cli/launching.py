@@ -27,8 +27,8 @@ _FAR = frozenset({"slurm"})
 """Backends whose jobs may wait for hours: a command returns once they have answered."""
 
 
-def print_plan(launched: Launched, *, as_json: bool) -> None:
-    """Print what a launch would do: jobs, command, files, cost."""
+def print_plan(launched: Launched, *, as_json: bool, submits: bool = True) -> None:
+    """Print what a launch would do: jobs, command, files, cost, and how to do it; `submits`: it would hand all over."""
     plan = launched.plan
     if as_json:
         print_json(_as_data(launched) | {"plan": plan.model_dump(mode="json")})
@@ -55,7 +55,7 @@ def print_plan(launched: Launched, *, as_json: bool) -> None:
     if len(plan.commands) > _SHOWN_COMMANDS:
         click.echo(f"  … and {len(plan.commands) - _SHOWN_COMMANDS} more")
     _print_warnings(launched)
-    click.echo("launch it: the same command without --dry-run")
+    click.echo(f"launch it: the same command without --dry-run{'' if submits else ' and with --submit'}")
 
 
 def is_far(launched: Launched) -> bool:
@@ -163,11 +163,16 @@ def _print_file(path: str, text: str, *, left_out: int) -> None:
         click.echo(f"    … and {more} more")
 
 
-def check_waiting(wait: bool, as_json: bool) -> None:
-    """Return if `--wait` has a meaning here.
+def check_waiting(*, wait: bool, detach: bool) -> None:
+    """Return if what is asked of the waiting can be done.
 
     Raises:
-        UsageError: it is given without `--json`.
+        UsageError: `--wait` and `--detach` are given together.
     """
-    if wait and not as_json:
-        raise click.UsageError("--wait is for --json; without it the command waits unless --detach is given")
+    if wait and detach:
+        raise click.UsageError("found --wait and --detach; allowed: one of them")
+
+
+def waits(*, is_far: bool, wait: bool, detach: bool, as_json: bool) -> bool:
+    """Whether a command waits for the end of what it launched: where it is asked to, and for a person at hand."""
+    return wait or not (is_far or detach or as_json)

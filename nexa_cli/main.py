@@ -18,7 +18,7 @@ from nexa_contracts.exit_codes import CommandExit
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "launch": ("launch", "Run one training job, tracked from start to finish."),
-    "sweep": ("sweep", "Run many jobs from one file: a grid or a random search."),
+    "sweep": ("sweep", "Run many jobs from one file: a grid, a random search, or one that learns (tpe)."),
     "runs": ("runs", "List runs."),
     "sweeps": ("sweeps", "List sweeps."),
     "watch": ("watch", "Look after runs until they have ended."),
@@ -58,6 +58,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was asked for; a wrong name is answered with the nearest right one."""
         name = args[0] if args else ""
+        if name == "help":
+            return self._resolve_help(ctx, args[1:])
         if name and name not in COMMANDS and not name.startswith("-"):
             import difflib
 
@@ -65,6 +67,13 @@ class LazyGroup(click.Group):
             hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(COMMANDS)}"
             raise click.UsageError(f"no command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def _resolve_help(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        name, asked, _ = self.resolve_command(ctx, args[:1])
+        return name, asked, ["--help"]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any of them."""

@@ -60,6 +60,7 @@ def _result(record: RunRecord) -> Iterator[tuple[str, str | None]]:
     outcome, cost = record.outcome, record.cost
     if outcome is None and not record.is_outcome_damaged:
         yield "state", f"not ended: nexa status {record.manifest.run_id}"
+        yield from _attempts(record)
         return
     if outcome is None:
         yield "state", _UNREADABLE
@@ -69,6 +70,10 @@ def _result(record: RunRecord) -> Iterator[tuple[str, str | None]]:
     yield "cost", unsettled if cost is None else format_usd(cost.total)
     if outcome is not None:
         yield from _evidence(outcome)
+    yield from _attempts(record)
+
+
+def _attempts(record: RunRecord) -> Iterator[tuple[str, str | None]]:
     for number, attempt in record.attempts.items():
         yield f"attempt {number}", _UNREADABLE if attempt is None else _attempt(attempt)
 

@@ -11,6 +11,7 @@ from nexa_infra.storage.where import Condition
 LAST = "last"
 _SHOWN = 5
 _RUN_PREFIX = "run_"
+_SWEEP_PREFIX = "sweep_"
 _TO_THE_SECOND = len("run_20261101_120000")
 _LISTED = {"run": "`nexa runs` lists them", "sweep": "`nexa sweeps` lists them"}
 _LAUNCHED = {"run": "nexa launch FILE", "sweep": "nexa sweep FILE"}
@@ -21,8 +22,15 @@ def find_run(project: Project, text: str) -> str:
 
     Raises:
         NotFound: no run is named so.
-        ConfigError: several runs are.
+        ConfigError: several runs are, or a sweep is.
     """
+    if text.startswith(_SWEEP_PREFIX):
+        sweep_id = find_sweep(project, text)
+        members = _list_members(project, sweep_id)
+        shown = f", as {members[0]}" if members else ""
+        raise ConfigError(
+            f"{text}: found a sweep; allowed: a run{shown}", hint=f"`nexa status {sweep_id}` lists its runs"
+        )
     return _find(project, text, kind="run")
 
 
@@ -39,7 +47,7 @@ def find_submission(project: Project, text: str) -> str:
 
     Raises: as `find_run`.
     """
-    if text.startswith("sweep_"):
+    if text.startswith(_SWEEP_PREFIX):
         return find_sweep(project, text)
     if text == LAST:
         run_id = find_run(project, text)
@@ -68,6 +76,11 @@ def _find(project: Project, text: str, *, kind: str) -> str:
         shown = ", ".join(found[:_SHOWN]) + (" …" if len(found) > _SHOWN else "")
         raise ConfigError(f"{text!r} names {len(found)} {kind}s: {shown}; give more of the id")
     return found[0]
+
+
+def _list_members(project: Project, sweep_id: str) -> list[str]:
+    with open_index(project) as index:
+        return sorted(row.run_id for row in index.find_runs([Condition("sweep", "=", sweep_id)]))
 
 
 def _find_ids(index: RunIndex, prefix: str, *, kind: str) -> list[str]:

@@ -81,9 +81,12 @@ def _print_plan(plan: CheckpointPlan) -> None:
     from nexa_cli.output import note, print_pairs, print_table
     from nexa_contracts.units import format_count, format_duration
 
+    is_bound = plan.fleet is not None and not plan.fleet.failures
+    if plan.fleet is not None and not plan.fleet.is_enough:
+        certainty = "; machines fail at most so often, with 95 % certainty" if is_bound else ""
+        note(f"too little evidence: {_count_failures(plan)}{certainty}; give --mttf T if you know better")
     steps = "" if plan.every_steps is None else f", checkpoints.every_steps {plan.every_steps:,}"
     click.echo(f"save every {format_duration(plan.interval_s)} of training{steps}")
-    is_bound = plan.fleet is not None and not plan.fleet.failures
     often = f"{'at most ' if is_bound else ''}one in {_format_long(plan.mttf_s)}"
     print_pairs(
         {
@@ -98,9 +101,6 @@ def _print_plan(plan: CheckpointPlan) -> None:
         of_steps = "" if plan.step_s is None else f"{max(1, round(choice.interval_s / plan.step_s)):,}"
         rows.append([choice.name, format_duration(choice.interval_s), of_steps, f"{choice.lost:.2%}"])
     print_table(["choice", "interval", "steps", "time lost"], rows, right=(1, 2, 3))
-    if plan.fleet is not None and not plan.fleet.is_enough:
-        certainty = "; machines fail at most so often, with 95 % certainty" if is_bound else ""
-        note(f"too little evidence: {_count_failures(plan)}{certainty}; give --mttf T if you know better")
 
 
 def _origin(measured: int | None, noun: str) -> str:

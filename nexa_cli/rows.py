@@ -19,7 +19,9 @@ def row_state(row: RunRow, live: LiveState | None) -> str:
 
 
 def row_label(row: RunRow, live: LiveState | None) -> str:
-    """Return the state, or PRUNED for a run that its sweep's pruner ended."""
+    """Return the state, PRUNED for a run that its sweep's pruner ended, or NOT SUBMITTED."""
+    if row.state is None and live is not None and live.is_unasked:
+        return "NOT SUBMITTED"
     return row_state(row, live) if row.pruned_at_step is None else "PRUNED"
 
 

@@ -92,12 +92,12 @@ def _list(project: Project, where: Sequence[Condition], *, limit: int | None, so
 
     with open_index(project) as index:
         rows = index.find_runs(where, limit=limit, sort=sort)
-        live, trouble = _ask(rows)
+        live, trouble = _ask(project, rows)
         lost = [row.run_id for row in rows if row.state is None and row.sweep_id is None and row.run_id not in live]
         if trouble is None and lost and _settle(project, lost):
             index.refresh()
             rows = index.find_runs(where, limit=limit, sort=sort)
-            live, trouble = _ask(rows)
+            live, trouble = _ask(project, rows)
         total = len(rows) if limit is None or len(rows) < limit else index.count_runs(where)
         sweep_ids = {row.sweep_id for row in rows if row.sweep_id is not None}
         names = {row.sweep_id: row.name for row in index.find_sweeps()} if sweep_ids else {}
@@ -111,12 +111,13 @@ def _settle(project: Project, lost: Sequence[str]) -> bool:
     return bool(settle_unsubmitted(project, lost, environment=os.environ, clock=SystemClock()))
 
 
-def _ask(rows: Sequence[RunRow]) -> tuple[Mapping[str, LiveState], str | None]:
+def _ask(project: Project, rows: Sequence[RunRow]) -> tuple[Mapping[str, LiveState], str | None]:
     from nexa_contracts.errors import StorageError
     from nexa_infra.operations.live import live_states
+    from nexa_infra.operations.status import tell_unasked
 
     open_ids = [row.run_id for row in rows if row.state is None]
     try:
-        return live_states()(open_ids) if open_ids else {}, None
+        return tell_unasked(project, open_ids, live_states()(open_ids)) if open_ids else {}, None
     except StorageError as error:
         return {}, error.message  # the list is what tells which runs a lost queue held

@@ -48,6 +48,7 @@ def _list(project: Project, limit: int) -> list[dict[str, Any]]:
 
     from nexa_cli.rows import row_label
     from nexa_infra.operations.live import live_states
+    from nexa_infra.operations.status import tell_unasked
     from nexa_infra.storage.index import open_index
     from nexa_infra.storage.where import Condition
 
@@ -57,7 +58,8 @@ def _list(project: Project, limit: int) -> list[dict[str, Any]]:
         for sweep in index.find_sweeps(limit=limit):
             rows = index.find_runs([Condition("sweep", "=", sweep.sweep_id)])
             newest = {row.member: row for row in reversed(rows)}  # rows come newest first, and the newest counts
-            live = ask([row.run_id for row in newest.values() if row.state is None])
+            open_ids = [row.run_id for row in newest.values() if row.state is None]
+            live = tell_unasked(project, open_ids, ask(open_ids))
             counts = Counter(row_label(row, live.get(row.run_id)) for row in newest.values())
             known = [row.total_usd for row in rows if row.total_usd is not None]
             sweeps.append(

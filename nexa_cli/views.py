@@ -45,8 +45,7 @@ def print_view(view: SubmissionView) -> None:
     failed = [run for run in view.runs if run.failure]
     for run in failed[:_SHOWN_FAILURES]:
         click.echo(f"{run.run_id}: {printable(run.failure or '')}")
-        for line in run.evidence:
-            click.echo(f"    {printable(line)}")
+        _print_evidence(run)
     if failed:
         click.echo(f"run what is missing or failed: nexa sweep --resume {view.submission}")
 
@@ -88,12 +87,18 @@ def _print_run(run: RunView) -> None:
             "time left": None if run.state.is_final else format_duration(run.progress.seconds_left),
             "cost": format_usd(run.cost),
             **{name: _number(value) for name, value in run.metrics.items()},
+            **{f"attempt {number}": ended for number, ended in run.earlier.items()},
             "failure": run.failure,
         },
         indent=2,
     )
+    _print_evidence(run)
+
+
+def _print_evidence(run: RunView) -> None:
     for line in run.evidence:
-        click.echo(f"    {printable(line)}")
+        if line not in (run.failure or ""):  # what says it all is told once
+            click.echo(f"    {printable(line)}")
 
 
 def _loss(run: RunView) -> float | None:

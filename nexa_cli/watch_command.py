@@ -82,9 +82,14 @@ def _print(look: Looked, *, as_json: bool) -> None:
     if look.handed_over:
         parts.append(f"{format_count(look.handed_over, 'run')} handed over")
     if look.held:
-        parts.append(f"{format_count(look.held, 'job')} let go that a node could not start")
+        parts.append(f"{format_count(look.held, 'held job')} let go or ended that no node could start")
     if look.costed:
         parts.append(f"{format_count(look.costed, 'cost')} settled")
+    for sweep_id, count in look.written.items():
+        one = "run was" if count == 1 else "runs were"
+        parts.append(
+            f"{count} {one} only written: nexa sweep --resume {sweep_id} submits {'it' if count == 1 else 'them'}"
+        )
     click.echo("; ".join(parts))
     for trouble in look.troubles:
         note(f"warning: {printable(trouble)}")

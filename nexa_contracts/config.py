@@ -30,10 +30,19 @@ class Override:
     key: str
     value: Any
     text: str
+    option: str | None = None
+    """The option of a command that stands for the key; None: it was given as `--set`."""
+
+    @property
+    def typed(self) -> str:
+        """Itself as a person typed it."""
+        return f"--set {self.key}={self.text}" if self.option is None else f"{self.option} {self.text}"
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str, *, option: str | None = None) -> Override:
     """Return what `training.learning_rate=3e-4` sets; the value is read as YAML.
+
+    `option` is what was typed in the place of `--set` and the key.
 
     Raises:
         ConfigError: there is no `=`, the key is empty, or the value is not YAML.
@@ -41,10 +50,10 @@ def parse_override(text: str) -> Override:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise ConfigError(f"--set {text}: found no key=value; allowed: --set training.learning_rate=3e-4")
-    parsed = parse_yaml(value, source=f"--set {key}").data
+    parsed = parse_yaml(value, source=option or f"--set {key}").data
     if isinstance(parsed, str) and not value.lstrip().startswith(("'", '"', "!", "|", ">")):
         parsed = value.strip()  # a plain text is all of it: YAML would end it at the # of `a #5`
-    return Override(key=key, value=parsed, text=value)
+    return Override(key=key, value=parsed, text=value, option=option)
 
 
 def load_config(path: Path, schema: type[ContractT], *, overrides: Sequence[Override] = ()) -> ContractT:
@@ -174,7 +183,7 @@ def _place(
         # `--set name.x=1` made a mapping of what the file holds.
         overrides += [override for key, override in texts.items() if key[: len(path)] == path]
     if overrides:
-        return sys.maxsize, f"--set {overrides[0].key}={overrides[0].text}"
+        return sys.maxsize, overrides[0].typed
     for end in range(len(path), -1, -1):
         if path[:end] in document.lines:
             return document.lines[path[:end]], f"{document.source}:{document.lines[path[:end]]}"
@@ -183,7 +192,9 @@ def _place(
 
 def _reason(path: KeyPath, details: Sequence[ErrorDetails], schema: type[BaseModel]) -> str:
     if details[0]["type"] == "extra_forbidden":
-        return explain_unknown_key(str(path[-1]), _names_at(schema, path[:-1]))
+        name = str(path[-1])
+        elsewhere = _find_elsewhere(find_model(schema, path[:-1]), name) or _find_elsewhere(schema, name)
+        return explain_unknown_key(name, _names_at(schema, path[:-1]), elsewhere=elsewhere)
     return explain(details, rule=_rule_of(schema, path))
 
 
@@ -218,6 +229,18 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 def _names_at(schema: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     model = find_model(schema, path)
     return [] if model is None else [name for name in model.model_fields if name != "schema_version"]
+
+
+def _find_elsewhere(model: type[BaseModel] | None, name: str) -> list[str]:
+    """Return the dotted keys below a model whose last part is this one."""
+    if model is None:
+        return []
+    found: list[str] = []
+    for key, field in model.model_fields.items():
+        below = _model_of(field.annotation)
+        names = () if below is None else ([name] if name in below.model_fields else _find_elsewhere(below, name))
+        found += [f"{key}.{inner}" for inner in names]
+    return found
 
 
 def _list_names(schema: type[BaseModel]) -> str:

@@ -23,6 +23,8 @@ class JoinDecision(Contract):
     """Healthy nodes that are not needed so far."""
     refused: dict[str, str] = {}
     """Why a node does not join, by its name."""
+    unmeasured: tuple[str, ...] = ()
+    """Those of the refused of which nothing bad is known: something could not be found out."""
     warnings: tuple[str, ...] = ()
     """What does not keep anybody out."""
     reason: str = ""

@@ -69,7 +69,8 @@ class RunConfig(Contract):
     max_time_outs: int = Field(default=0, ge=0, le=1000)
     """How often it is started again, from its newest checkpoint, when it reached its walltime."""
     max_rank_restarts: int = Field(default=0, ge=0, le=1000)
-    """How often torchrun starts the training processes again within an attempt when one of them dies."""
+    """How often torchrun starts the training processes again within an attempt when one of them dies; not after an
+    exception that came at the same step before."""
     stall_timeout: Duration | None = None
     """Ended and started again, as after a crash, when no step was made for so long; None: never."""
     check_nodes: bool | None = None
@@ -223,7 +224,7 @@ class FailureNote(Part):
 
     kind: str
     """bad_request, diverged, crash, stalled, killed, preempted, timed_out, out_of_memory, lost, storage, cancelled,
-    not_submitted, node_unhealthy."""
+    not_submitted, node_unhealthy, repeated_crash."""
     message: str
     evidence: tuple[str, ...] = ()
 

@@ -62,7 +62,7 @@ class SlurmSite(Part):
     """Sent before the time limit, to the job entry alone, which asks the program to save and leave with SIGTERM. Of
     USR1 and USR2 the other one is the program's own: it is passed on."""
     signal_lead: Duration = "2m"
-    """How long before the time limit; Slurm itself is up to 30 s early or late."""
+    """How long before the time limit, at most a quarter of it; Slurm itself is up to 30 s early or late."""
     requeue: bool = True
     """Let the cluster start a job again that it preempted or whose node failed."""
     max_array_size: int | None = Field(default=None, ge=2)

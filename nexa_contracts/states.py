@@ -31,6 +31,8 @@ class JobState(StrEnum):
 
 NODE_UNHEALTHY = "node_unhealthy"
 """Kind of the failure of an attempt whose nodes were refused before its processes started; its state is NODE_FAILED."""
+REPEATED_CRASH = "repeated_crash"
+"""Kind of the failure of an attempt that ended because the same exception had come at the same step before."""
 FINAL_STATES = frozenset(
     {
         JobState.SUCCEEDED,

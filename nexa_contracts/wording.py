@@ -53,8 +53,13 @@ def explain(details: Sequence[ErrorDetails], *, rule: str | None) -> str:
     return f"found {found}; allowed: {', '.join(allowed)}{_nearest(first['input'], allowed)}"
 
 
-def explain_unknown_key(name: str, allowed: Sequence[str]) -> str:
-    """Return that a key is unknown, with the nearest right one and all right ones."""
+def explain_unknown_key(name: str, allowed: Sequence[str], *, elsewhere: Sequence[str] = ()) -> str:
+    """Return that a key is unknown, with the nearest right one and all right ones.
+
+    `elsewhere` are dotted keys of that very name in other places.
+    """
+    if elsewhere:
+        return f"unknown key; did you mean {' or '.join(elsewhere)}? allowed: {', '.join(allowed)}"
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
     if close:
         return f"unknown key; did you mean {close[0]}? allowed: {', '.join(allowed)}"

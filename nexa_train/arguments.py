@@ -7,10 +7,11 @@ from typing import Any
 from nexa_train.job import Job
 
 
-def training_arguments(job: Job, *, use_cpu: bool, has_evaluation: bool) -> dict[str, Any]:
+def training_arguments(job: Job, *, use_cpu: bool, has_evaluation: bool, is_dense: bool) -> dict[str, Any]:
     """Return what the Trainer's arguments are given, for every kind of training; it touches nothing.
 
-    Saving is off: the checkpoint callback decides when to, and the promoter what is kept.
+    Saving is off: the checkpoint callback decides when to, and the promoter what is kept. `is_dense` says that every
+    step uses every weight of the model.
     """
     train, training = job.train, job.train.training
     arguments: dict[str, Any] = {
@@ -49,6 +50,9 @@ def training_arguments(job: Job, *, use_cpu: bool, has_evaluation: bool) -> dict
     if training.gradient_checkpointing:
         # The reentrant kind loses the gradient where, as under adapters, no input needs one.
         arguments |= {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": False}}
+    if is_dense and job.world_size > 1:
+        # Looking for unused weights costs a walk through the graph at each step, and a warning of each process.
+        arguments["ddp_find_unused_parameters"] = False
     if use_cpu and job.world_size > 1:
         arguments["ddp_backend"] = "gloo"
     return arguments

@@ -8,6 +8,25 @@ from nexa_contracts.errors import ConfigError, MissingExtra
 from nexa_contracts.training import LoraConfig, ModelConfig, ScratchModel, TrainConfig
 from nexa_train.tokenizer import first_line
 
+_DENSE = frozenset(
+    {
+        "gemma",
+        "gemma2",
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "mistral",
+        "olmo",
+        "olmo2",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "starcoder2",
+    }
+)
+"""Model types of which DDP need not look for weights that a step left out."""
+
 
 def create_model(train: TrainConfig, *, end_id: int, pad_id: int) -> Any:
     """Return the model of a config, with adapters where it has a `lora` part. New weights come from torch's generator.
@@ -26,6 +45,11 @@ def create_model(train: TrainConfig, *, end_id: int, pad_id: int) -> Any:
         return add_adapters(model, train.lora)
     _expect_tied_weights(model)
     return model
+
+
+def is_dense(model: Any) -> bool:
+    """Whether every step is known to use every weight; not so with experts, or with parts for pictures."""
+    return model.config.model_type in _DENSE
 
 
 def llama_config(scratch: ScratchModel, block_size: int, *, end_id: int, pad_id: int) -> Any:

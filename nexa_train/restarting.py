@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import time
 from pathlib import Path
 
 from nexa_contracts import env
+from nexa_contracts.clock import SystemClock
+from nexa_infra.launchers.crashes import ERROR_FILE
 from nexa_infra.scheduling.process_tree import find_process, is_alive, list_carriers, send_signal
 from nexa_infra.scheduling.torchrun import count_restarts
 from nexa_train.job import Job
@@ -17,6 +20,19 @@ logger = logging.getLogger(__name__)
 _PROMOTER = b"nexa_infra.storage.promoter"
 _WAIT_S = 30.0
 _POLL_S = 0.05
+
+
+def tell_crash(job: Job, error: BaseException, *, step: int | None = None) -> None:
+    """Say what this process dies of, where torchrun and what runs around it look; what was said first stays."""
+    path = job.environment.get(ERROR_FILE)
+    if not path or Path(path).exists():
+        return
+    now = int(SystemClock().now().timestamp())
+    told = {"message": f"{type(error).__name__}: {error}", "timestamp": now, "step": step}
+    try:
+        Path(path).write_text(json.dumps(told))
+    except OSError as trouble:
+        logger.warning("what this process dies of is not told: %s", trouble)
 
 
 def end_predecessor(job: Job) -> None:

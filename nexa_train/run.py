@@ -18,6 +18,7 @@ from nexa_contracts.run import WorkResult
 from nexa_infra.storage.atomic import replace_file
 from nexa_train.backends.ending import Ending, find_status, note_failure
 from nexa_train.job import Job, read_job
+from nexa_train.restarting import tell_crash
 from nexa_train.signals import LeaveNow, LeaveRequest
 from nexa_train.trackers import tracker_environment
 
@@ -47,11 +48,15 @@ def train_job(job: Job, leave: LeaveRequest, *, clock: Clock) -> int:
         ending = _dispatch(job, leave, clock)
         status, result = int(ending.status), ending.result
     except NexaError as error:
+        tell_crash(job, error)
         if job.is_main:
             _say(error)
             return _record(job, find_status(error), WorkResult(failure=note_failure(error)))
         _say(error, who=f"process {job.rank} on {os.uname().nodename}: ")  # it may be of this node alone
         return find_status(error)
+    except Exception as error:
+        tell_crash(job, error)
+        raise
     except LeaveNow:
         logger.warning("asked to leave before there was anything to save run_id=%s", job.run_id)
         status, result = WorkExit.SAVED_AND_LEFT, WorkResult()

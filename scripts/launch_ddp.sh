@@ -6,7 +6,9 @@
 #
 # RANK is that of the node's first process and WORLD_SIZE counts the processes of all nodes, as PyTorch has it.
 # MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE are passed on as given. What is not given is worked out: within a Slurm
-# job from its node list, else for this machine alone. Without --nproc every GPU gets a process; without GPUs it is one.
+# job from its node list, else for this machine alone, on a free port. Without --nproc, or NPROC_PER_NODE in its place,
+# every GPU that CUDA_VISIBLE_DEVICES shows gets a process; without GPUs it is one. PYTHON is the interpreter that has
+# torch; python, if it is not set.
 # Without a program it is our training, `python -m nexa_train.run`, of the run that the NEXA_ variables name.
 # `nexa launch FILE --backend ddp` does the same on one machine and keeps a record of it.
 set -euo pipefail
@@ -18,6 +20,16 @@ fail() {
 
 number() { # NAME VALUE LEAST
     [[ $2 =~ ^[0-9]{1,9}$ ]] && ((10#$2 >= $3)) || fail "$1: found '$2'; allowed: a whole number from $3"
+}
+
+visible() { # as CUDA counts them: up to the first entry that names none
+    local entry entries count=0
+    IFS=, read -ra entries <<<"$CUDA_VISIBLE_DEVICES"
+    for entry in "${entries[@]}"; do
+        [[ $entry =~ ^\ *([0-9]+|GPU-.+|MIG-.+)$ ]] || break
+        count=$((count + 1))
+    done
+    echo "$count"
 }
 
 processes=${NPROC_PER_NODE:-}
@@ -44,6 +56,7 @@ command -v "$python" >/dev/null || fail "$python: not found; set PYTHON to the i
 
 if [[ -z $processes ]]; then
     gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
+    ((gpus > 0)) && [[ -n ${CUDA_VISIBLE_DEVICES+set} ]] && gpus=$(visible)
     processes=$((gpus > 0 ? gpus : 1))
 fi
 number NPROC_PER_NODE "$processes" 1
@@ -74,5 +87,9 @@ if ((world > processes)) && [[ -z ${MASTER_ADDR:-}$hosts ]]; then
     fail "MASTER_ADDR: not set; allowed: the name of the first node, the same on all $((world / processes)) nodes"
 fi
 
+if ((world == processes)) && [[ -z ${MASTER_ADDR:-}${MASTER_PORT:-} ]]; then
+    exec "$python" -m torch.distributed.run --standalone --nproc-per-node="$processes" --local-addr=127.0.0.1 \
+        --no-python "$@"
+fi
 exec "$python" -m torch.distributed.run --nnodes="$((world / processes))" --node-rank="$((rank / processes))" \
     --nproc-per-node="$processes" --master-addr="${MASTER_ADDR:-$first}" --master-port="$port" --no-python "$@"

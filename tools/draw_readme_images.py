@@ -89,7 +89,7 @@ def view_at(project: Project, run_id: str, attempts: Sequence[AttemptRecord], no
     records = [line for line in read_metrics(project.metrics(run_id)) if datetime.fromisoformat(line["time"]) <= now]
     if attempt.started_at > now:
         waiting = LiveState(state=JobState.PENDING)
-        return render_view(run_id, manifest, {}, live=waiting, before_s=0.0, progress=Progress())
+        return render_view(run_id, manifest, {}, live=waiting, progress=Progress())
     losses = [line for line in records if "loss" in line]
     last = losses[-1] if losses else {}
     total = int(manifest["config"]["training"]["max_steps"])
@@ -102,9 +102,9 @@ def view_at(project: Project, run_id: str, attempts: Sequence[AttemptRecord], no
     )
     if attempt.ended_at <= now:
         outcome = read_object(project.outcome(run_id))
-        return render_view(run_id, manifest, outcome, live=None, before_s=0.0, progress=progress)
+        return render_view(run_id, manifest, outcome, live=None, progress=progress)
     running = LiveState(state=JobState.RUNNING, attempt=1, seconds=(now - attempt.started_at).total_seconds())
-    return render_view(run_id, manifest, {}, live=running, before_s=0.0, progress=progress)
+    return render_view(run_id, manifest, {}, live=running, progress=progress)
 
 
 def seconds_left(losses: Sequence[dict[str, Any]], total: int) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from nexa_contracts.health import HealthReport, NodeFacts
+from nexa_contracts.health import CheckResult, HealthReport, NodeFacts
 from nexa_contracts.rendezvous import JoinDecision, JoinResult
 from nexa_infra.health.checks.machine import MAX_SKEW_S
 
@@ -31,20 +31,26 @@ def decide_first(
     """
     refused: dict[str, str] = {}
     healthy: dict[str, NodeFacts] = {}
+    unmeasured = []
     for node in dict.fromkeys(nodes):
         report = reports.get(node)
         if report is None:
             refused[node] = f"vanished: no report in {waited_s:g} s"
         elif not report.is_healthy:
             refused[node] = describe_problems(report)
+            unmeasured += [] if _find_failed(report) else [node]
         else:
             healthy[node] = report.facts
-    refused |= _refuse_unlike(healthy)
+    unknown = _refuse_unknown(healthy)
+    unmeasured += unknown
+    refused |= unknown
+    refused |= _refuse_unlike({node: facts for node, facts in healthy.items() if node not in refused})
     refused |= _refuse_early_and_late({node: facts for node, facts in healthy.items() if node not in refused})
     able = [node for node in healthy if node not in refused]
     versions = sorted({", ".join(healthy[node].vbios) for node in able})
     warnings = (f"GPU firmware differs: {' | '.join(versions)}",) if len(versions) > 1 else ()
-    return _divide(able, refused, wanted=wanted, number=0, warnings=warnings)
+    decision = _divide(able, refused, wanted=wanted, number=0, warnings=warnings)
+    return decision.model_copy(update={"unmeasured": tuple(unmeasured)})
 
 
 def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], *, wanted: int) -> JoinDecision:
@@ -62,7 +68,8 @@ def decide_next(before: JoinDecision, results: Mapping[str, JoinResult | None], 
     refused |= _refuse_unreached(before.joined, results, but=refused)
     if refused:
         able = [node for node in (*before.joined, *before.spares) if node not in refused]
-        return _divide(able, before.refused | refused, wanted=wanted, number=number, warnings=before.warnings)
+        after = _divide(able, before.refused | refused, wanted=wanted, number=number, warnings=before.warnings)
+        return after.model_copy(update={"unmeasured": before.unmeasured})
     failed = [result for node in before.joined if (result := results.get(node)) and not result.is_done]
     if not failed:
         return before.model_copy(update={"round": number, "state": "go"})
@@ -89,12 +96,21 @@ def explain_refusals(refused: Mapping[str, str]) -> tuple[str, ...]:
     return (*lines, *([_HOW_TO_GO_ON] if any(" unknown: " in why for why in refused.values()) else []))
 
 
-def find_blamed(nodes: Sequence[str], refused: Mapping[str, str]) -> dict[str, str]:
-    """Return which of the refused nodes are to blame, with why, of those who were to meet.
+def find_unfit(nodes: Sequence[str], refused: Mapping[str, str]) -> dict[str, str]:
+    """Return which of the refused nodes others should take the place of, with why, of those who were to meet.
 
-    Where most are refused at once, as when the shared tier is full, it is no node's doing: nobody is blamed.
+    Where most are refused at once, as when the shared tier is full, it is no node's doing, and others would be too.
     """
     return dict(refused) if 2 * len(refused) <= len(nodes) else {}
+
+
+def find_blamed(nodes: Sequence[str], decision: JoinDecision) -> dict[str, str]:
+    """Return which of the refused nodes are to blame, with why; none for what could only not be measured.
+
+    Two such failures are a quarantine, and what a user may not read on one node may be read on none.
+    """
+    unfit = find_unfit(nodes, decision.refused)
+    return {node: why for node, why in unfit.items() if node not in decision.unmeasured}
 
 
 def blame_alone(report: HealthReport) -> str | None:
@@ -102,8 +118,12 @@ def blame_alone(report: HealthReport) -> str | None:
 
     A full or missing disk may be that of all nodes, and there is no other one to compare with.
     """
-    own = [check for check in report.problems if not check.name.startswith("disk ")]
+    own = [check for check in _find_failed(report) if not check.name.startswith("disk ")]
     return describe_problems(report.model_copy(update={"checks": tuple(own)})) if own else None
+
+
+def _find_failed(report: HealthReport) -> list[CheckResult]:
+    return [check for check in report.problems if check.result == "fail"]
 
 
 def _divide(
@@ -136,16 +156,17 @@ def _refuse_unreached(
     return refused
 
 
-def _refuse_unlike(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
-    refused = {}
+def _refuse_unknown(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
     needed = [*_NEEDED, *(["code_digest"] if any(of.code_digest for of in facts.values()) else [])]
+    unknown = {node: [name for name in needed if getattr(of, name) is None] for node, of in facts.items()}
+    return {node: f"{', '.join(names)} unknown" for node, names in unknown.items() if names}
+
+
+def _refuse_unlike(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
+    refused: dict[str, str] = {}
     groups: dict[tuple[object, ...], list[str]] = {}
     for node, of in facts.items():
-        unknown = [name for name in needed if getattr(of, name) is None]
-        if unknown:
-            refused[node] = f"{', '.join(unknown)} unknown"
-        else:
-            groups.setdefault(tuple(getattr(of, name) for name in _COMPARED), []).append(node)
+        groups.setdefault(tuple(getattr(of, name) for name in _COMPARED), []).append(node)
     if groups:
         chosen = max(groups, key=lambda key: len(groups[key]))  # the first of equal ones, which has the earliest node
         for key, members in groups.items():

@@ -85,7 +85,7 @@ class _Joining:
     def _speak(self, decision: JoinDecision) -> None:
         # All know the same; the first of those that are able writes it down.
         if self._order.node in (*decision.joined, *decision.spares)[:1]:
-            self._record(find_blamed(self._order.nodes, decision.refused))
+            self._record(find_blamed(self._order.nodes, decision))
 
     def _record(self, blamed: dict[str, str]) -> None:
         if self._order.plan.ledger is None:

@@ -4,7 +4,7 @@ torchrun knows success and failure only, starts its processes again after any fa
 leave with the same SIGTERM that a job is told to leave with. This tells the two apart by who sent the signal, and tells
 torchrun of a success where starting again would be wrong: when the job was told to leave, when the training diverged,
 when the request was refused. What the program said with its status is kept in the result of the attempt, where the job
-entry finds it.
+entry finds it. A crash that has come before ends torchrun.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nexa_contracts import env
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import AlreadyExists, StorageError
 from nexa_contracts.exit_codes import NEVER_RETRIED, WorkExit
+from nexa_infra.launchers.crashes import CrashSite
 from nexa_infra.storage.atomic import append_line, create_file
 from nexa_infra.storage.run_dir import RunDir
 
@@ -33,6 +34,8 @@ HEARD = frozenset(
 _SETTLED = frozenset({WorkExit.DONE, WorkExit.SAVED_AND_LEFT, *NEVER_RETRIED})
 """Statuses after which an attempt is over, whatever its other processes did."""
 _NEVER_STARTED = 127
+END_AGENT = signal.SIGALRM
+"""Ends torchrun, which hears it, and its processes, of which it leaves no dump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         notes.record_status(WorkExit.SAVED_AND_LEFT)  # there is nothing to save yet
         return 0
     notes.record_start(environment)
+    agent, site = os.getppid(), notes.find_crash_site(environment)
     try:
         pid = os.posix_spawnp(argv[0], list(argv), environment, setsigmask=(), setsigdef=HEARD)
     except OSError as error:
@@ -73,6 +77,9 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         notes.forget_status()
     elif end.status in _SETTLED - {WorkExit.DONE}:
         notes.record_status(end.status)
+    elif not end.is_cleaned_up and end.status != WorkExit.DONE and notes.record_crash(site):
+        _say("the same exception came at the same step before; not started again")
+        os.kill(agent, END_AGENT)
     if end.status < 0:
         _die_of(-end.status)
     return end.status
@@ -116,6 +123,18 @@ class _Notes:
             return int(found["exit_code"])
         except (OSError, ValueError, LookupError, TypeError):
             return None  # what is wrong with the file is for the job entry to say
+
+    def find_crash_site(self, environment: Mapping[str, str]) -> CrashSite | None:
+        """Return what a crash of this process is told from; None when nothing would be started again after it."""
+        return None if self._run_dir is None else CrashSite.find(self._run_dir, self._attempt, environment)
+
+    def record_crash(self, site: CrashSite | None) -> bool:
+        """Note the crash of this start; return whether the same one came before. Any process may be the one."""
+        try:
+            return site is not None and site.note()
+        except StorageError as error:
+            _say(error.message)
+            return False
 
     def record_start(self, environment: Mapping[str, str]) -> None:
         restart = int(environment.get("TORCHELASTIC_RESTART_COUNT") or 0)

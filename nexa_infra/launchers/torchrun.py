@@ -18,6 +18,8 @@ RANK = "nexa_infra.launchers.rank"
 AGENT_IS_DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Told to leave, torchrun's agent gives its processes 30 s, or as long as it would wait for those that hang after a
 crash; and of SIGUSR1 it dies. So the processes are told directly, and the agent never."""
+AGENT_HEARS = (signal.SIGQUIT, signal.SIGALRM)
+"""With these it ends its processes and fails; the second is sent by a process whose crash would come each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def render_torchrun(
         *place,
         f"--rdzv-id={group.rendezvous_id}",
         f"--max-restarts={group.max_restarts}",
-        "--signals-to-handle=SIGQUIT",
+        f"--signals-to-handle={','.join(number.name for number in AGENT_HEARS)}",
         "--no-python",
         python,
         "-m",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nexa_contracts import ids
@@ -20,6 +20,18 @@ from nexa_infra.operations.submitting import How, Launched, NewSweep, carry_out,
 from nexa_infra.operations.sweep_lock import hold_sweep
 from nexa_infra.scheduling.sweep import define_sweep, load_sweep
 from nexa_infra.storage.manifests import read_sweep_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What became of a sweep that was taken up again."""
+
+    launched: Launched | None
+    """None: there was nothing to submit."""
+    handed_over: int = 0
+    """Runs that a submission before had left, and that Slurm holds now."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Runs that were left alone because nobody can say now how they are, and why."""
 
 
 def launch_training_job(  # noqa: PLR0913 - each keyword is an option of the command
@@ -135,6 +147,16 @@ def resume_sweep(
         NotFound: no such sweep.
         As `launch_training_job`.
     """
+    return take_up_sweep(sweep_id, backend=backend, dry_run=dry_run, context=context).launched
+
+
+def take_up_sweep(
+    sweep_id: str, *, backend: str | None = None, dry_run: bool = False, context: Context | None = None
+) -> Resumed:
+    """Do what `resume_sweep` does, and return what there is to say beside; a dry run settles nothing.
+
+    Raises: as `resume_sweep`.
+    """
     from nexa_infra.operations.handing_over import find_backend, hand_over_rest
     from nexa_infra.operations.live import live_states, newest_members
     from nexa_infra.operations.resume import find_unfinished
@@ -143,29 +165,28 @@ def resume_sweep(
     manifest = read_sweep_manifest(context.project, sweep_id)
     definition = define_sweep(manifest.config, source=manifest.config_source)
     chosen = backend or find_backend(context, sweep_id)
-    live = live_states(context.project, environment=context.environment, clock=context.clock)
+    live = live_states(context.project, environment=context.environment, clock=context.clock, settles=not dry_run)
 
-    def build(stamp: str) -> Launched | None:
-        members = find_unfinished(context, manifest, definition, live=live, stamp=stamp, backend=chosen)
-        if not members:
-            return None
+    def build(stamp: str) -> Resumed:
+        lacking = find_unfinished(context, manifest, definition, live=live, stamp=stamp, backend=chosen)
+        if not lacking.members:
+            return Resumed(None, unknown=lacking.unknown)
         asked = Asked(
             submission=sweep_id,
             sweep_id=sweep_id,
-            members=members,
+            members=lacking.members,
             source=manifest.config_source,
             overrides={},
             max_parallel=manifest.max_parallel,
             has_study=manifest.config.has_study,
             folder=context.project.run(sweep_id) / f"resume-{stamp}",
         )
-        return carry_out(context, asked, How(chosen, dry_run=dry_run))
+        return Resumed(carry_out(context, asked, How(chosen, dry_run=dry_run)), unknown=lacking.unknown)
 
     with nullcontext() if dry_run else hold_sweep(context, sweep_id):
-        if not dry_run:
-            hand_over_rest(context, [sweep_id])
+        handed_over = 0 if dry_run else hand_over_rest(context, [sweep_id])
         newest = max(newest_members(context.project, sweep_id).values(), default=None)
-        return with_free_id(context, build, after=newest)
+        return replace(with_free_id(context, build, after=newest), handed_over=handed_over)
 
 
 def load_run_config(path: Path, overrides: Sequence[Override]) -> RunConfig:

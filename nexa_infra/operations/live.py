@@ -37,12 +37,14 @@ def live_states(
     environment: Mapping[str, str] | None = None,
     clock: Clock | None = None,
     explains: bool = False,
+    settles: bool = True,
 ) -> LiveStates:
     """Return the question to ask about runs of a project (None: of the working folder's).
 
     Asking it also sees to it that they are looked after: that this machine's queue has a supervisor, and that what
     Slurm says has ended in silence is settled. A cluster serves many: asked again and again, it is asked less often.
     With `explains` it also says what the jobs of this machine wait for, which changes with all that starts or ends.
+    Without `settles` nothing is written about runs on Slurm: one that has ended in silence is UNKNOWN.
     """
     variables = os.environ if environment is None else environment
     here = project or open_project(environment=variables)
@@ -55,7 +57,7 @@ def live_states(
         by_backend = sort_by_backend(here, run_ids, known=names)
         states = dict(local(by_backend.get("local", [])))
         if "slurm" in by_backend:
-            slurm.extend(() if slurm else [_slurm_states(here, variables, watch)])
+            slurm.extend(() if slurm else [_slurm_states(here, variables, watch, settles=settles)])
             states.update(slurm[0].ask(by_backend["slurm"]))
         return states
 
@@ -161,10 +163,10 @@ def _newest_rows(project: Project, sweep_id: str) -> dict[int, RunRow]:
     return newest
 
 
-def _slurm_states(project: Project, environment: Mapping[str, str], clock: Clock) -> SlurmStates:
+def _slurm_states(project: Project, environment: Mapping[str, str], clock: Clock, *, settles: bool) -> SlurmStates:
     from nexa_infra.operations.slurm_states import SlurmStates  # which runs on this machine alone do not need
 
-    return SlurmStates(project, environment, clock)
+    return SlurmStates(project, environment, clock, settles=settles)
 
 
 def _local_states(environment: Mapping[str, str], clock: Clock, *, explains: bool) -> LiveStates:

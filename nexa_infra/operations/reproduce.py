@@ -26,6 +26,7 @@ def render_reproduction(manifest: RunManifest, project: Project, tiers: Tiers, *
     if not config.exists():
         config = project.manifest(manifest.run_id)  # it has not started
     again = ["nexa", "launch", str(_relative(config, project.root)), "--code", manifest.code.snapshot]
+    again += ["--backend", manifest.backend]  # torchrun, where it was short for that too, stands in the config
     again += [word for ref in manifest.datasets for word in ("--set", f"data.dataset={ref.label}")]
     if manifest.resumes is not None:
         again += ["--resume", manifest.resumes.run_id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nexa_contracts.errors import ConfigError
 from nexa_contracts.run import ResumeRef, RunConfig, RunManifest, RunOutcome
@@ -28,6 +28,16 @@ _HOW_TO_SAVE = (
 )
 _START_AFRESH = frozenset({"diverged", "bad_request"})
 """Failures that a checkpoint would only lead to again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a sweep still lacks."""
+
+    members: list[Member]
+    """To be submitted again."""
+    unknown: Mapping[str, str]
+    """Runs that are left alone because nobody can say now how they are, and why."""
 
 
 def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
@@ -69,7 +79,7 @@ def link_to_run(context: Context, run_id: str, config: RunConfig) -> ResumeRef:
 
 def find_unfinished(
     context: Context, sweep: SweepManifest, definition: SweepDefinition, *, live: LiveStates, stamp: str, backend: str
-) -> list[Member]:
+) -> Unfinished:
     """Return the members to submit again: those without a run, never submitted, or ended without success.
 
     A run that was planned for this backend and never reached it is submitted under its own id; one that failed gets a
@@ -77,8 +87,9 @@ def find_unfinished(
     so is what its backend cannot tell about while it may still hold it.
     """
     newest = newest_members(context.project, sweep.sweep_id)
+    # First the question: whoever answers it settles what has ended in silence.
+    held = live([run_id for run_id in newest.values() if not context.project.outcome(run_id).exists()])
     ended = {index: find_outcome(context.project, run_id) for index, run_id in newest.items()}
-    held = live([run_id for index, run_id in newest.items() if ended[index] is None])
     planned: list[Member] = []
     again: list[int] = []
     for index in range(len(definition)):
@@ -92,10 +103,14 @@ def find_unfinished(
             else:
                 again.append(index)  # its manifest says for ever where it was to run
     fresh = expand_sweep(definition, sweep.base_config, stamp=stamp, tags=sweep.config.tags, indices=again)
-    if sweep.config.is_adaptive:  # what another point has learnt is no start for a new one
-        return sorted([*planned, *fresh], key=lambda member: member.index or 0)
-    linked = [_link(context, member, newest, ended) for member in fresh]
-    return sorted([*planned, *linked], key=lambda member: member.index or 0)
+    if not sweep.config.is_adaptive:  # what another point has learnt is no start for a new one
+        fresh = [_link(context, member, newest, ended) for member in fresh]
+    unknown = {
+        run_id: held[run_id].reason or "its backend does not say why"
+        for index, run_id in sorted(newest.items())
+        if ended[index] is None and run_id in held and held[run_id].state is JobState.UNKNOWN
+    }
+    return Unfinished(sorted([*planned, *fresh], key=lambda member: member.index or 0), unknown)
 
 
 def _planned(manifest: RunManifest) -> Member:

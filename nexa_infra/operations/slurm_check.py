@@ -12,7 +12,7 @@ from nexa_infra.operations.check import Check
 from nexa_infra.operations.context import Context
 from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmLimits, SlurmMissing
 from nexa_infra.scheduling.slurm.options import render_options
-from nexa_infra.scheduling.slurm.partitions import explain_misfit
+from nexa_infra.scheduling.slurm.partitions import explain_misfit, resolve_partition
 
 _LONGEST_LOOK_S = 5.0
 """Where the site does not use Slurm."""
@@ -34,7 +34,7 @@ def check_slurm(context: Context) -> Iterator[Check]:
         yield Check("slurm", "fail" if is_wanted else "warn", error.message, error.hint)
         return
     yield Check("slurm", "ok", _describe(limits))
-    yield _check_site(site, client)
+    yield _check_site(resolve_partition(site, context.environment), client)
     yield _check_array(site, limits)
 
 

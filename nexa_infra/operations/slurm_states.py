@@ -18,10 +18,11 @@ _SLOWER = 1.5
 class SlurmStates:
     """One query for all runs that are asked about; the same answer for a while, longer when nothing changes."""
 
-    def __init__(self, project: Project, environment: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, project: Project, environment: Mapping[str, str], clock: Clock, *, settles: bool = True) -> None:
         self._project = project
         self._environment = environment
         self._clock = clock
+        self._settles = settles
         self._backend: SlurmBackend | None = None
         self._states: dict[str, LiveState] = {}
         self._asked_at_s: float | None = None
@@ -45,7 +46,7 @@ class SlurmStates:
         self._asked_at_s = self._clock.monotonic_s()
         found = {
             run_id: LiveState(told.state, attempt=told.attempt, seconds=told.seconds, reason=told.reason)
-            for run_id, told in backend.run_states(run_ids).items()
+            for run_id, told in backend.run_states(run_ids, settles=self._settles).items()
         }
         changed = {run_id: state.state for run_id, state in found.items()} != {
             run_id: state.state for run_id, state in self._states.items() if run_id in found

@@ -12,7 +12,15 @@ from typing import Any
 
 from nexa_contracts.errors import ExternalError, StorageUnavailable
 from nexa_contracts.states import JobState
+from nexa_infra.operations.plain_records import (
+    cost_so_far,
+    describe_end,
+    find_damage,
+    find_manifest_damage,
+    read_ended,
+)
 from nexa_infra.operations.progress import Progress, read_object, read_progress
+from nexa_infra.operations.unasked import find_unasked
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.metrics import read_number, read_whole
 from nexa_infra.storage.recorded import find_ended
@@ -20,6 +28,8 @@ from nexa_infra.storage.run_rows import RunRow
 
 PRUNED = "PRUNED"
 """Shown instead of SUCCEEDED."""
+NOT_SUBMITTED = "NOT SUBMITTED"
+"""Shown instead of UNKNOWN, where it is known that no backend was asked to take a run."""
 MANY_RUNS = 500
 """A sweep of more is shown from the index, which holds what has ended."""
 _SHOWN_FAILURES = 100
@@ -37,6 +47,8 @@ class LiveState:
     seconds: float | None = None
     """Seconds since the attempt that is running began."""
     reason: str | None = None
+    is_unasked: bool = False
+    """No backend was ever asked to take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +71,16 @@ class RunView:
     evidence: tuple[str, ...] = ()
     reason: str | None = None
     pruned_at_step: int | None = None
+    is_unasked: bool = False
+    """No backend was ever asked to take it."""
+    earlier: Mapping[int, str] = field(default_factory=dict)
+    """How the attempts ended that a run which goes on has behind it, by number: state and reason."""
 
     @property
     def label(self) -> str:
-        """The state, or PRUNED for a run that its sweep's pruner ended."""
+        """The state, PRUNED for a run that its sweep's pruner ended, or NOT SUBMITTED."""
+        if self.is_unasked:
+            return NOT_SUBMITTED
         return str(self.state) if self.pruned_at_step is None else PRUNED
 
 
@@ -138,7 +156,7 @@ class Watcher:
 
     def _ask(self, run_ids: Sequence[str]) -> tuple[Mapping[str, LiveState], str | None]:
         try:
-            return self._live(run_ids) if run_ids else {}, None
+            return tell_unasked(self._project, run_ids, self._live(run_ids)) if run_ids else {}, None
         except (StorageUnavailable, ExternalError) as error:
             # It passes; what the runs' own files say is shown meanwhile.
             unknown = LiveState(JobState.UNKNOWN, reason="the backend cannot be asked now")
@@ -194,16 +212,9 @@ class Watcher:
             manifest,
             outcome,
             live=live,
-            before_s=0.0 if outcome else self._seconds_before(run_id),
+            before=[] if outcome else read_ended(self._project, run_id),
             progress=read_progress(self._project, run_id),
         )
-
-    def _seconds_before(self, run_id: str) -> float:
-        folder = self._project.attempts(run_id)
-        if not folder.is_dir():
-            return 0.0
-        records = (read_object(path) for path in folder.glob("*.json") if path.stem.isdecimal())
-        return sum(read_number(record.get("seconds")) or 0.0 for record in records)
 
 
 def render_view(
@@ -212,15 +223,19 @@ def render_view(
     outcome: Mapping[str, Any],
     *,
     live: LiveState | None,
-    before_s: float,
+    before: Sequence[tuple[int, Mapping[str, Any]]] = (),
     progress: Progress,
 ) -> RunView:
-    """Return the view of a run from its manifest, its outcome (empty while it goes on) and what the backend says."""
+    """Return the view of a run from its manifest, its outcome (empty while it goes on) and what the backend says.
+
+    `before` are the records of the attempts that have ended, by number.
+    """
+    before_s = sum(read_number(record.get("seconds")) or 0.0 for _, record in before)
     attempt: int | None
-    damage = _find_damage(outcome) if outcome else None
+    damage = find_damage(outcome) if outcome else None
     if damage is not None:
         outcome = {}
-    odd = _find_manifest_damage(manifest)
+    odd = find_manifest_damage(manifest)
     if odd is not None:
         manifest = {"name": manifest.get("name", "")}
     if outcome:
@@ -249,34 +264,18 @@ def render_view(
         evidence=tuple(failure.get("evidence") or ()),
         reason="; ".join(text for text in (reason, odd) if text) or None,
         pruned_at_step=read_whole(outcome.get("pruned_at_step")),
+        is_unasked=not outcome and live is not None and live.is_unasked,
+        earlier={} if outcome else {number: describe_end(record) for number, record in before},
     )
 
 
-def _find_damage(outcome: Mapping[str, Any]) -> str | None:
-    try:
-        state = JobState(outcome["state"])
-        float(outcome["seconds"]), int(outcome["attempts"]), (outcome.get("metrics") or {}).items()
-        failure = outcome.get("failure")
-        if failure:
-            failure["kind"], failure["message"], tuple(failure.get("evidence") or ())
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        return f"its outcome is damaged: {error}"
-    return None if state.is_final else f"its outcome is damaged: {state} is no end"
-
-
-def _find_manifest_damage(manifest: Mapping[str, Any]) -> str | None:
-    try:
-        cost_so_far(manifest, 0.0)
-        (manifest.get("point") or {}).items()
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        return f"its manifest is damaged: {error}"
-    is_whole = isinstance(manifest.get("index"), int | None)
-    return None if is_whole else "its manifest is damaged: index: found no whole number"
-
-
-def cost_so_far(manifest: Mapping[str, Any], seconds: float) -> float | None:
-    """Return what that many seconds of a run cost at the rate frozen in its manifest; None if the rate is unknown."""
-    estimate = manifest.get("estimate") or {}
-    hourly = (estimate.get("rate") or {}).get("hourly")
-    units = estimate.get("units_per_run")
-    return None if hourly is None or units is None else float(hourly) * int(units) * seconds / 3600
+def tell_unasked(project: Project, run_ids: Sequence[str], live: Mapping[str, LiveState]) -> Mapping[str, LiveState]:
+    """Return what a backend says of runs, and of those that it does not know which it was never asked to take."""
+    unasked = find_unasked(project, [run_id for run_id in run_ids if run_id not in live])
+    told = {
+        run_id: LiveState(
+            JobState.UNKNOWN, reason=f"not submitted: nexa sweep --resume {sweep_id} submits it", is_unasked=True
+        )
+        for run_id, sweep_id in unasked.items()
+    }
+    return {**live, **told} if told else live

@@ -35,3 +35,15 @@ def hold_sweep(context: Context, sweep_id: str) -> Iterator[None]:
         with storage_errors(path, "writing"):
             lock.write_note(f"pid {os.getpid()} on {os.uname().nodename}")
         yield
+
+
+def is_held(context: Context, sweep_id: str) -> bool:
+    """Whether somebody submits what a sweep lacks at this moment; where that cannot be told, nobody does."""
+    path = context.project.run(sweep_id) / _LOCK_NAME
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path) as lock:
+            return lock.is_held_by_another()
+    except StorageError:
+        return False  # a disk that is only read, or keeps no locks

@@ -40,7 +40,7 @@ def record_fault(entry: Entry, attempt: Attempt, *, node: str | None = None) -> 
     A ledger that cannot be written is told, and keeps nothing from going on.
     """
     reason = find_fault(attempt, nodes=entry.nodes)
-    name = node or attempt.hostname.partition(".")[0]
+    name = node or attempt.hostname
     if entry.ledger is None or reason is None or not name:
         return
     from nexa_infra.health.ledger import Ledger  # with it comes pydantic

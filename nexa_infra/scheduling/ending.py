@@ -36,8 +36,17 @@ class Leave(StrEnum):
     """By a signal from outside, of which nobody knows more: perhaps the machine shuts down."""
     PREEMPTED = "preempted"
     """The scheduler takes the place back, and lets the job start again."""
+    NODE_FAILED = "node_failed"
+    """Another node of its job went down, and the job ends with it."""
     PRUNED = "pruned"
     """It falls behind the other trials of its sweep."""
+
+
+_TAKEN = {
+    Leave.PREEMPTED: (JobState.PREEMPTED, "preempted", "its place was taken"),
+    # Not `lost`: this node, whose name the attempt has, is not the one that went down.
+    Leave.NODE_FAILED: (JobState.NODE_FAILED, "killed", "another node of its job went down"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +97,10 @@ def judge_ending(ending: Ending) -> tuple[JobState, Failure | None]:
         return JobState.FAILED, ending.stall
     if ending.leave is Leave.TIMED_OUT:
         return JobState.TIMED_OUT, _explain(ending, "timed_out", _describe_time_out(ending))
-    if ending.leave is Leave.PREEMPTED and ending.returncode not in _SPEAKING:
+    if ending.leave in _TAKEN and ending.returncode not in _SPEAKING:
         # A program that does not know the signal, or was killed while it saved, has not crashed.
-        said = f"its place was taken, and it {_describe_leaving(ending)}"
-        return JobState.PREEMPTED, _explain(ending, "preempted", said)
+        state, kind, what = _TAKEN[ending.leave]
+        return state, _explain(ending, kind, f"{what}, and it {_describe_leaving(ending)}")
     return _judge_status(ending)
 
 

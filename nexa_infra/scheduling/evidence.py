@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from nexa_infra.launchers.crashes import RANK_MARK
+
 HIDDEN = "(hidden)"
 _TAIL_BYTES = 64 * 1024
 _MOST_LINES = 8
 _LONGEST_LINE = 300
 _SHORTEST_SECRET = 4
 """A shorter value (`1`, `yes`) would blot out the log and hide nothing."""
+_AGENT = "torch.distributed.elastic."
 _TRACEBACK = "Traceback (most recent call last):"
 _ERROR_LINE = re.compile(r"(?:[A-Za-z_][\w.]*\.)?[A-Za-z_]\w*(?:Error|Exception|Interrupt|Warning|Exit)\b.*")
 _GPU_OUT_OF_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
@@ -24,11 +27,22 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def read_tail(log: BinaryIO) -> list[str]:
-    """Return the last lines of a log, undecodable bytes replaced, line ends and blank lines left out."""
+    """Return the last lines of a log, undecodable bytes replaced; line ends, blank lines and what torchrun says of its
+    own end left out.
+    """
     size = log.seek(0, os.SEEK_END)
     log.seek(max(0, size - _TAIL_BYTES))
     lines = log.read(_TAIL_BYTES).decode(errors="replace").splitlines()
-    return [line.rstrip()[:_LONGEST_LINE] for line in lines if line.strip()]
+    return _leave_out_agent(
+        [RANK_MARK.sub("", line.rstrip(), count=1)[:_LONGEST_LINE] for line in lines if line.strip()]
+    )
+
+
+def _leave_out_agent(lines: list[str]) -> list[str]:
+    # torchrun ends with an exception of its own, which is the same whatever its processes died of.
+    ends = [number for number, line in enumerate(lines) if line.startswith(_AGENT)]
+    starts = [number for number in range(ends[-1]) if _TRACEBACK in lines[number]] if ends else []
+    return lines[: starts[-1]] if starts else lines
 
 
 def pick_evidence(lines: Sequence[str], secrets: Collection[str] = ()) -> tuple[str, ...]:

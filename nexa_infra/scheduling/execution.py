@@ -15,6 +15,7 @@ from nexa_contracts.clock import Clock
 from nexa_contracts.errors import CommandMissing, StorageError
 from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.states import JobState
+from nexa_infra.health.naming import own_name
 from nexa_infra.process import SystemRunner
 from nexa_infra.scheduling.adaptive.pruning import TrialWatch
 from nexa_infra.scheduling.ending import Ending, Leave, judge_ending
@@ -26,7 +27,7 @@ from nexa_infra.scheduling.process_tree import become_subreaper, end_tree
 from nexa_infra.scheduling.records import Attempt, Failure, find_result
 from nexa_infra.scheduling.stacks import StackReader
 from nexa_infra.scheduling.stalls import StallWatch, StepReader
-from nexa_infra.scheduling.torchrun import count_restarts
+from nexa_infra.scheduling.torchrun import count_restarts, find_repeated_crash
 from nexa_infra.scheduling.watching import LEFTOVER_GRACE_S, Limits, Watch, Watched
 from nexa_infra.storage.atomic import make_folder, storage_errors
 from nexa_infra.storage.fence import Fence
@@ -129,13 +130,14 @@ class Execution:
         if returncode >= 0 and told_status:
             # torchrun answers 1 whatever its workers ended with, and 0 when starting them again would be wrong.
             returncode = told_status
+        told = None if said is None else Failure(said["kind"], said["message"], tuple(said["evidence"]))
         ending = Ending(
             returncode=returncode,
             leave=watched.leave,
             walltime_s=self.entry.walltime_s,
             lines=lines,
             oom_kills=oom_kills,
-            said=None if said is None else Failure(said["kind"], said["message"], tuple(said["evidence"])),
+            said=find_repeated_crash(self.entry.run_dir, self.attempt, lines, secrets=self.secrets) or told,
             unreadable=unreadable,
             disk=self._describe_disk(),
             stall=watched.stall,
@@ -190,7 +192,7 @@ class Execution:
             started_at=started.at,
             ended_at=self.clock.now(),
             seconds=round(self.clock.monotonic_s() - started.monotonic_s, 6),
-            hostname=os.uname().nodename,
+            hostname=own_name(self.environment, os.uname().nodename),
             failure=failure,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import AlreadyExists, StorageError
+from nexa_infra.health.naming import own_name
 from nexa_infra.scheduling.ending import Leave
 from nexa_infra.scheduling.records import read_regular
 from nexa_infra.scheduling.succession import note_process
@@ -69,17 +70,24 @@ def _read_owner(run_dir: RunDir) -> Owner:
         raise StorageError(f"{path}: damaged: {error}", hint="resume the sweep: the run gets a new id") from error
 
 
-def start_attempt(run_dir: RunDir, number: int, *, restarts: int, clock: Clock) -> Fence | None:
+def start_attempt(
+    run_dir: RunDir, number: int, *, restarts: int, clock: Clock, host: str | None = None
+) -> Fence | None:
     """Return the fence of an attempt, raised; None when another process has begun this or a later one.
 
     The number is taken by a file of its own, created exclusively. The fence is written after it: whoever wrote it
-    late, as a process that slept in between, finds the next number taken and leaves.
+    late, as a process that slept in between, finds the next number taken and leaves. `host` is this node as the cluster
+    calls it; None: it has no other name than the machine's own.
 
     Raises:
         StorageError: the run's folder cannot be read or written.
     """
     fence = Fence(run_dir, number, os.urandom(16).hex())
-    begun = {"started_at": clock.now().isoformat(), "hostname": os.uname().nodename, "restarts": restarts}
+    begun = {
+        "started_at": clock.now().isoformat(),
+        "hostname": host or own_name({}, os.uname().nodename),
+        "restarts": restarts,
+    }
     begun["process"] = note_process()
     try:
         create_file(run_dir.start(number), _encode({"attempt": number, "token": fence.token, **begun}))

@@ -55,6 +55,8 @@ def _explain(leaving: Leave | None, hostname: str) -> tuple[JobState, str, str]:
         case Leave.PREEMPTED | Leave.ASKED | Leave.CANCELLED:
             # A job that was cancelled does not start again: whoever noted that knew no better.
             return JobState.PREEMPTED, "preempted", "its place was taken, and it was killed before it had saved"
+        case Leave.NODE_FAILED:
+            return JobState.NODE_FAILED, "killed", "another node of its job went down, and it was killed"
         case None | Leave.PRUNED:
             return JobState.NODE_FAILED, "lost", f"{hostname} went down, or the job was killed, while it ran"
 

@@ -21,6 +21,7 @@ from nexa_infra.scheduling.lost import describe_lost, find_spare
 from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
 from nexa_infra.scheduling.settle import decide, is_refusal
 from nexa_infra.scheduling.slurm.elsewhere import Elsewhere, find_refused, stay_put
+from nexa_infra.scheduling.slurm.nodes import blame_dead
 from nexa_infra.scheduling.slurm.own_job import OwnJob, SlurmListener, slurm_variables
 from nexa_infra.scheduling.spare import Spare
 from nexa_infra.scheduling.succession import NOTICE_S, has_ended
@@ -142,7 +143,8 @@ class RowRunner:
         return RowEnd.FAILED
 
     def _try(self, entry: Entry, number: int) -> Attempted | None:
-        fence = start_attempt(entry.run_dir, number, restarts=self._job.restarts, clock=self._clock)
+        job = self._job
+        fence = start_attempt(entry.run_dir, number, restarts=job.restarts, clock=self._clock, host=job.host)
         if fence is None:
             return None
         self._fence = fence
@@ -152,7 +154,7 @@ class RowRunner:
             clock=self._clock,
             spare=spare,
             longest_s=self._longest_s(entry, number),
-            note_leaving=partial(_note, fence),
+            note_leaving=partial(self._note, entry, fence),
             fence=fence,
         )
         told = replace(entry, environment={**slurm_variables(self._environment), **entry.environment, **fence.tell()})
@@ -254,23 +256,23 @@ class RowRunner:
             run_id=entry.run_id, number=0, state=state, started_at=now, ended_at=now, seconds=0.0, failure=failure
         )
         last = replace(attempts[-1], state=state, failure=failure) if attempts else nothing
-        if attempts and attempts[-1].state is JobState.TIMED_OUT and refused is not None:
-            last = replace(last, state=JobState.TIMED_OUT)
+        if attempts and attempts[-1].state in (JobState.TIMED_OUT, JobState.NODE_FAILED) and refused is not None:
+            last = replace(last, state=attempts[-1].state)
         if attempts and is_refusal(attempts[-1]) and refused is not None:
             last = stay_put(attempts[-1], refused)
         record_outcome(entry, last, attempts=len(attempts))
+
+    def _note(self, entry: Entry, fence: Fence, why: Leave) -> None:
+        try:
+            note_leaving(fence, why)
+        except StorageError as error:
+            say(error)  # it only says why, should this process be killed before it can
+        blame_dead(entry, self._listener.failed_nodes, clock=self._clock)
 
 
 def _usable_s(entry: Entry, left_s: float) -> float:
     """Of what is left of a job, what an attempt may have: it must leave and be recorded before the end."""
     return left_s - max(10.0, min(entry.grace_s, left_s / 5))
-
-
-def _note(fence: Fence, why: Leave) -> None:
-    try:
-        note_leaving(fence, why)
-    except StorageError as error:
-        say(error)  # it only says why, should this process be killed before it can
 
 
 def _keep_log(entry: Entry, number: int, secrets: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nexa_contracts.exit_codes import NEVER_RETRIED
-from nexa_contracts.states import NODE_UNHEALTHY, JobState
+from nexa_contracts.states import NODE_UNHEALTHY, REPEATED_CRASH, JobState
 from nexa_infra.scheduling.evidence import names_exception
 from nexa_infra.scheduling.records import Attempt, Failure
 
@@ -130,7 +130,8 @@ def _decide_crash(attempts: Sequence[Attempt], budget: Budget) -> Decision:
 
 
 def _is_hopeless(last: Attempt) -> bool:
-    return last.exit_code in NEVER_RETRIED or (last.failure is not None and last.failure.kind == "bad_request")
+    kind = None if last.failure is None else last.failure.kind
+    return last.exit_code in NEVER_RETRIED or kind in ("bad_request", REPEATED_CRASH)
 
 
 def _is_same_crash(one: Attempt, other: Attempt) -> bool:

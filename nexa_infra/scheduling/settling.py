@@ -14,6 +14,7 @@ from typing import Any
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ConfigError, NexaError, NotFound, StorageError
 from nexa_contracts.states import FINAL_STATES, JobState
+from nexa_infra.health.naming import own_name
 from nexa_infra.scheduling.entry import Entry, read_entry
 from nexa_infra.scheduling.evidence import pick_evidence, read_tail
 from nexa_infra.scheduling.logs import keep_log, scratch_log
@@ -174,7 +175,7 @@ class Settler:
             started_at=started_at,
             ended_at=ended_at,
             seconds=round(seconds, 6),
-            hostname=os.uname().nodename,
+            hostname=own_name(self.environment, os.uname().nodename),
             failure=Failure(kind, message, self._read_evidence(job, log)),
         )
 

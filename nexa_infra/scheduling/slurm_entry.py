@@ -22,8 +22,8 @@ from nexa_infra.scheduling.entry import Entry, find_entries
 from nexa_infra.scheduling.listening import WATCHED
 from nexa_infra.scheduling.row import RowEnd, RowRunner
 from nexa_infra.scheduling.signals import SignalQueue
-from nexa_infra.scheduling.slurm.client import SlurmClient
 from nexa_infra.scheduling.slurm.elsewhere import Elsewhere
+from nexa_infra.scheduling.slurm.nodes import NodeClient
 from nexa_infra.scheduling.slurm.own_job import LimitWarning, OwnJob, SlurmListener
 
 _ANSWER_S = 5.0
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options = _parse(sys.argv[1:] if argv is None else argv)
             job = OwnJob.from_environment(os.environ)
             clock = SystemClock()
-            client = SlurmClient(SystemRunner(), environment=os.environ, clock=clock, timeout_s=_ANSWER_S)
+            client = NodeClient(SystemRunner(), environment=os.environ, clock=clock, timeout_s=_ANSWER_S)
             listener = SlurmListener(signals, job=job, client=client, clock=clock, warning=options.warning)
             runner = RowRunner(
                 listener,
@@ -58,10 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_rows(entries: Sequence[Entry], runner: RowRunner) -> int:
-    """Run each of these runs to its outcome, or put the job back into the queue; return an exit status."""
+    """Run each of these runs to its outcome, or put the job back into the queue; return an exit status.
+
+    One whose files cannot be read or written keeps none of the others from running; the backend settles it.
+    """
     status = 0
     for number, entry in enumerate(entries):
-        end = runner.run(entry)
+        try:
+            end = runner.run(entry)
+        except NexaError as error:
+            say(error)
+            status = error.exit_code
+            continue
         if end is RowEnd.LEFT:
             return runner.leave(entries[number:])
         if end is RowEnd.FAILED:

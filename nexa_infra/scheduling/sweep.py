@@ -140,7 +140,7 @@ def load_sweep(path: Path, overrides: Sequence[Override] = ()) -> tuple[SweepCon
         raise ConfigError(f"{path}: found a run config; allowed: a sweep, with axes", hint=f"nexa launch {path}")
     mine, base_overrides = _split_overrides(overrides)
     if isinstance(document.data, dict) and document.data.get("base") is None:
-        mine += [Override(key=f"run.{item.key}", value=item.value, text=item.text) for item in base_overrides]
+        mine += [replace(item, key=f"run.{item.key}") for item in base_overrides]
         base_overrides = []
     problems: list[str] = []
     config = _note_problems(problems, lambda: parse_config(document, SweepConfig, overrides=mine))

@@ -73,6 +73,10 @@ class RunDir:
         """Return the file with a line for each time that the training processes of an attempt, from 1, were started."""
         return self.attempts / f"{number}.ranks.jsonl"
 
+    def crash(self, number: int, *, node: int, restart: int) -> Path:
+        """Return the note of the first crash on a node of an attempt, from 1, after so many restarts there."""
+        return self.attempts / f"{number}.crash-{node}-{restart}.json"
+
     def meeting(self, number: int) -> Path:
         """Return the folder in which the nodes of an attempt, from 1, meet before its processes start."""
         return self.attempts / f"{number}.meeting"

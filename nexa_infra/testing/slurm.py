@@ -62,6 +62,7 @@ class FakeSlurm(CommandRunner):
         self.accounting: list[str] | None = None
         """What sacct prints, a line a job; None: this cluster has no accounting."""
         self.nodes: tuple[str, ...] = (_NODES,)
+        self.cluster = "fake"
         self.next_id = 1
         self.on_submit: Callable[[Call], None] = lambda _: None
         """Told of each call of sbatch before anything is done; it may raise."""
@@ -201,7 +202,8 @@ class FakeSlurm(CommandRunner):
 
     def _scontrol(self, call: Call) -> Completed:
         if call.argv[1:] == ("show", "config"):
-            return Completed(0, "ClusterName = fake\nMaxArraySize = 1001\nMaxJobCount = 10000\nMinJobAge = 300 sec\n")
+            limits = "MaxArraySize = 1001\nMaxJobCount = 10000\nMinJobAge = 300 sec\n"
+            return Completed(0, f"ClusterName = {self.cluster}\n{limits}")
         verb, name = call.argv[-2:] if call.argv[-2] != "job" else ("show", call.argv[-1])
         number, _, task_id = name.partition("_")
         job = self.jobs.get(int(number))
@@ -225,7 +227,7 @@ class FakeSlurm(CommandRunner):
         told = {
             "SLURM_JOB_ID": str(job.job_id + (number or 0)),
             "SLURM_JOB_NAME": job.name,
-            "SLURM_CLUSTER_NAME": "fake",
+            "SLURM_CLUSTER_NAME": self.cluster,
         }
         if number is not None:
             told |= {"SLURM_ARRAY_JOB_ID": str(job.job_id), "SLURM_ARRAY_TASK_ID": str(number)}

@@ -29,7 +29,7 @@ from nexa_train.final_model import (
 )
 from nexa_train.job import Job
 from nexa_train.parting import part
-from nexa_train.restarting import end_predecessor
+from nexa_train.restarting import end_predecessor, tell_crash
 from nexa_train.resume import STATE_NAME, check_shape, find_start
 from nexa_train.saving import saving_errors
 from nexa_train.signals import LeaveRequest
@@ -139,11 +139,15 @@ def _open_session(job: Job, recipe: Recipe, *, promoter: PromoterClient, clock: 
     from nexa_train.callbacks.heartbeat import HeartbeatCallback
     from nexa_train.callbacks.leaving import LeaveCallback
     from nexa_train.callbacks.metrics import Meter, MetricsCallback
+    from nexa_train.model import is_dense
     from nexa_train.throughput import measure_model
 
     transformers_logging.disable_progress_bar()
     arguments = training_arguments(
-        job, use_cpu=not torch.cuda.is_available(), has_evaluation=recipe.eval_data is not None
+        job,
+        use_cpu=not torch.cuda.is_available(),
+        has_evaluation=recipe.eval_data is not None,
+        is_dense=is_dense(recipe.model),
     )
     cost = measure_model(recipe.model, block_size=job.train.data.block_size)
     metrics = MetricsCallback(job, meter=Meter(recipe.count_tokens, cost, recipe.reading), clock=clock)
@@ -182,8 +186,9 @@ def _train_and_finish(session: _Session, start: StartingPoint) -> Ending:
         with saving_errors(session.job, lambda: session.checkpoints.unfinished):
             try:
                 _run(session.trainer, start)
-            except BaseException:
+            except BaseException as error:
                 session.heartbeat.say_last(session.trainer.state)
+                tell_crash(session.job, error, step=session.trainer.state.global_step)
                 raise
         return _finish(session)
     except torch.OutOfMemoryError as error:

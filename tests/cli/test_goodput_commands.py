@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -74,6 +76,11 @@ def test_a_run_gives_the_time_of_a_save_and_of_a_step_and_the_project_the_rate(c
     assert "the mean of 1 save" in done.stdout
     assert "checkpoints.every_steps" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[-4:]] == ["half", "recommended", "double", "current"]
+    together = subprocess.run(
+        [sys.executable, "-m", "nexa_cli.main", "plan-checkpoints", run_id],
+        cwd=cli.project.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+    )  # fmt: skip
+    assert together.stdout.startswith("too little evidence")  # before figures that it makes doubtful
     plan = cli.json("plan-checkpoints", run_id)
     assert (plan["fleet"]["failures"], plan["is_enough_evidence"]) == (0, False)
     current = next(choice for choice in plan["choices"] if choice["name"] == "current")

@@ -77,7 +77,7 @@ def test_what_was_written_and_not_submitted_is_submitted_once(cli: Cli) -> None:
     written = json.loads(cli.ok("sweep", "grid.yaml", "--no-submit", "--json"))
     assert written["submitted"] is False
     sweep_id = written["submission"]
-    assert cli.json("status", sweep_id)["counts"] == {"UNKNOWN": 6}
+    assert cli.json("status", sweep_id)["counts"] == {"NOT SUBMITTED": 6}
     cli.ok("sweep", "--resume", sweep_id)
     whole = cli.json("status", sweep_id)
     assert whole["counts"] == {"SUCCEEDED": 6}

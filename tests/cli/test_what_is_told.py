@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from nexa_cli.launching import waits
 from nexa_infra.process import SystemRunner
 from tests.cli.cli_process import Cli
 
@@ -99,8 +100,8 @@ def test_a_new_project_is_ready_and_doctor_says_so(cli: Cli) -> None:
     [
         (["runs", "--sort", "nope"], "--sort: unknown field nope; allowed: run,"),
         (["compare", "last"], "found one run, last"),
-        (["launch", "hello.yaml", "--wait"], "--wait is for --json"),
-        (["sweep", "hello.yaml", "--wait"], "--wait is for --json"),
+        (["launch", "hello.yaml", "--wait", "--detach"], "found --wait and --detach; allowed: one of them"),
+        (["sweep", "hello.yaml", "--wait", "--detach"], "found --wait and --detach; allowed: one of them"),
         (["launch", "hello.yaml", "--code", "abc"], "--code: found 'abc'"),
     ],
 )
@@ -108,6 +109,21 @@ def test_a_mistake_is_named_as_it_was_typed(cli: Cli, arguments: list[str], told
     done = cli(*arguments)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_a_command_waits_where_a_run_begins_soon_or_where_it_is_asked_to() -> None:
+    asked = [
+        (is_far, wait, detach, as_json)
+        for is_far in (False, True) for wait, detach in ((False, False), (True, False), (False, True))
+        for as_json in (False, True)
+    ]  # fmt: skip
+    waiting = [each for each in asked if waits(is_far=each[0], wait=each[1], detach=each[2], as_json=each[3])]
+    assert [each for each in waiting if not each[1]] == [(False, False, False, False)]
+    assert len([each for each in waiting if each[1]]) == 4
+
+
+def test_waiting_can_be_asked_for_without_json(cli: Cli) -> None:
+    assert "SUCCEEDED" in cli.ok("launch", "hello.yaml", "--wait")
 
 
 def test_a_dry_run_prints_a_command_that_can_be_pasted(cli: Cli) -> None:

@@ -52,11 +52,11 @@ def test_jobs_that_no_node_could_start_go_on_when_one_can(
     wait_for(lambda: cluster.run("squeue", "-h").strip() == "", what="an empty queue")
 
 
-def test_what_no_node_can_ever_start_is_not_let_go_for_ever(
+def test_what_no_node_can_ever_start_ends_on_record_after_some_tries(
     make_cluster: Callable[[Shape], SlurmCluster], tmp_path: Path
 ) -> None:
     cluster, context = make_broken(make_cluster, tmp_path)
-    launch_slurm_sweep(write_sweep(tmp_path, OUTCOME, {"x": [1]}), submit=True, context=context)
+    launched = launch_slurm_sweep(write_sweep(tmp_path, OUTCOME, {"x": [1]}), submit=True, context=context)
     keeper = Keeper(context)
     notes = next(context.project.runs.glob("sweep_*")) / "slurm" / "released"
 
@@ -68,5 +68,12 @@ def test_what_no_node_can_ever_start_is_not_let_go_for_ever(
 
     wait_for(is_let_go_often, what="the last time")
     wait_for(lambda: count_held(cluster) == 1, what="the job on hold")
-    assert keeper.look().held == 1
+    look = keeper.look()
+    assert (look.held, look.counts, look.is_over) == (1, {}, False)
     assert len(notes.read_text().splitlines()) == 3
+    outcome = read_outcome(context.project, launched.run_ids[0])
+    assert (outcome.state, outcome.attempts) == (JobState.NODE_FAILED, 0)
+    assert outcome.failure is not None
+    assert "it was let go 3 times and is held again" in outcome.failure.message
+    assert keeper.look().is_over
+    wait_for(lambda: cluster.run("squeue", "-h").strip() == "", what="an empty queue")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 
 import pytest
 
 from nexa_contracts.exit_codes import WorkExit
 from nexa_contracts.resources import Resources
 from nexa_infra.launchers.torchrun import TorchrunLauncher
-from nexa_infra.scheduling.torchrun import count_restarts
+from nexa_infra.scheduling.torchrun import count_restarts, find_repeated_crash
 from nexa_infra.storage.seal import verify_seal
 from nexa_train.job import Job
 from tests.cluster.slurm_cluster import SlurmCluster
@@ -25,6 +26,16 @@ LONG = (
     "model.scratch.dropout=0.1",  # the random generators' states become part of the result
 )
 
+CRASHES = """
+import os, time
+from torch.distributed.elastic.multiprocessing.errors import record
+@record
+def main():
+    if os.environ["RANK"] == "1":
+        raise ValueError("bad row")
+    time.sleep(600)
+main()
+"""
 
 TWICE = """#!/bin/sh
 for NEXA_ATTEMPT in 1 2; do
@@ -98,7 +109,22 @@ def test_a_process_that_dies_for_good_ends_all_nodes(nodes: TwoNodes, site: Site
     ranks = nodes.await_ranks(job, 4)
     ranks[-1].kill()
     assert nodes.await_end(job_id) == "FAILED"
-    assert nodes.carriers(job) == []
+    wait_for("the end of every process", lambda: not nodes.carriers(job) or None)
+
+
+def test_a_process_that_dies_of_the_same_exception_twice_ends_all_nodes(nodes: TwoNodes, site: Site) -> None:
+    job = site.job()
+    job_id = nodes.submit(job, (sys.executable, "-c", CRASHES), restarts=5)
+    assert nodes.await_end(job_id) == "FAILED"
+    said = nodes.log(job).read_text()
+    assert count_restarts(job.run_dir, 1) == 1, said
+    found = find_repeated_crash(job.run_dir, 1, said.splitlines())
+    assert found is not None
+    assert (
+        found.message
+        == "ValueError: bad row; the same as earlier in this attempt before its first step, so it is not tried again"
+    )
+    wait_for("the end of every process", lambda: not nodes.carriers(job) or None)
 
 
 def test_nodes_that_lost_their_srun_are_ended_before_the_next_attempt(nodes: TwoNodes, site: Site) -> None:

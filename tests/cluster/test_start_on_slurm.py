@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from nexa_infra.operations.launch import launch_training_job
 from nexa_infra.operations.node_health import open_ledger
 from nexa_infra.storage.manifests import read_attempts, read_outcome, read_run_manifest
 from nexa_infra.storage.run_dir import RunDir
-from tests.cluster.slurm_cluster import SlurmCluster
-from tests.cluster.sweep_site import SITE, make_project, wait_for
+from tests.cluster.slurm_cluster import Shape, SlurmCluster
+from tests.cluster.sweep_site import SITE, make_backend, make_project, wait_for
 from tests.health.health_made import RECORDED
 
 WHERE = """\
@@ -74,6 +74,10 @@ class Starts:
         run_id = self.launch(*sets).submission
         wait_for(self.context.project.outcome(run_id).exists, what=f"outcome of {run_id}")
         return read_outcome(self.context.project, run_id)
+
+    def ask(self, run_id: str) -> None:
+        """Ask how a run is, which settles what ended in silence."""
+        make_backend(self.cluster, self.context.project.root).run_states([run_id])
 
     def attempts(self, outcome: RunOutcome) -> Sequence[AttemptRecord]:
         return read_attempts(self.context.project, outcome.run_id)
@@ -203,3 +207,43 @@ def test_a_node_that_died_is_written_down(starts: Starts) -> None:
         JobState.SUCCEEDED,
     ]
     assert starts.failures() == [(node, run_id)]
+
+
+WAITS = "mkdir -p $NEXA_RUN_DIR/on-$NEXA_ATTEMPT; echo $SLURMD_NODENAME > $NEXA_RUN_DIR/on-$NEXA_ATTEMPT/$RANK; "
+WAITS += "[ $NEXA_ATTEMPT = 2 ] || exec sleep 600"
+
+
+def lose_second_node(starts: Starts, *sets: str) -> str:
+    """Return the run of two nodes of which the second died, with all that it was doing."""
+    run_id: str = starts.launch(f"command=[sh, -c, '{WAITS}']", *sets).submission
+    second = starts.context.project.run(run_id) / "on-1" / "1"
+    wait_for(lambda: second.exists() and second.read_text() == "n2\n", what="its processes")
+    starts.cluster.kill_node("n2")
+    wait_for(lambda: is_settled(starts, run_id), what="the outcome")
+    return run_id
+
+
+def is_settled(starts: Starts, run_id: str) -> bool:
+    starts.ask(run_id)
+    return starts.context.project.outcome(run_id).exists()
+
+
+def test_of_several_nodes_the_one_that_died_is_written_down_and_no_preemption_used_up(starts: Starts) -> None:
+    run_id = lose_second_node(starts, "max_retries=1", "max_preemptions=0")
+    lost, again = read_attempts(starts.context.project, run_id)
+    assert (lost.state, again.state) == (JobState.NODE_FAILED, JobState.SUCCEEDED)
+    assert "srun: error: Node failure on n2" in (lost.failure.evidence if lost.failure else ())
+    assert starts.failures() == [("n2", run_id)]
+
+
+def test_a_job_that_ends_with_one_of_its_nodes_has_not_been_cancelled(
+    make_cluster: Callable[[Shape], SlurmCluster], tmp_path: Path
+) -> None:
+    # srun waits for the dead node 2 s longer than KillWait: the entry is killed, and whoever looks records the end.
+    cluster = make_cluster(Shape(nodes=2, cpus=2, gpus=0))
+    starts = Starts(cluster, tmp_path / "p", site=f"{SITE}  requeue: false\n")
+    run_id = lose_second_node(starts, "max_retries=9")
+    outcome = read_outcome(starts.context.project, run_id)
+    assert (outcome.state, outcome.attempts) == (JobState.NODE_FAILED, 1)
+    assert [each.state for each in starts.attempts(outcome)] == [JobState.NODE_FAILED]
+    assert starts.failures() == [("n2", run_id)]

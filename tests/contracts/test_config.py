@@ -189,6 +189,12 @@ def test_the_last_override_of_a_key_holds() -> None:
             "resources.gpu_per_node=1",
             "--set resources.gpu_per_node=1: resources.gpu_per_node: unknown key; did you mean gpus_per_node?",
         ),
+        ("walltime=2m", "--set walltime=2m: walltime: unknown key; did you mean resources.walltime? allowed: name, "),
+        (
+            "training.walltime=2m",
+            "--set training.walltime=2m: training.walltime: unknown key; did you mean resources.walltime? allowed: ",
+        ),
+        ("vocab_size=9", "--set vocab_size=9: vocab_size: unknown key; did you mean model.scratch.vocab_size? "),
         (
             "resources.memory=4",
             "--set resources.memory=4: resources.memory: found '4'; allowed: a size such as 512MiB or 4GiB",
@@ -205,6 +211,13 @@ def test_an_override_without_a_key_or_a_value_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_override(text)
     assert str(caught.value) == f"--set {text}: found no key=value; allowed: --set training.learning_rate=3e-4"
+
+
+def test_a_wrong_value_of_an_option_is_named_as_it_was_typed() -> None:
+    override = parse_override("search=tpee", option="--search")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(parse_yaml("axes: {}", source="s.yaml"), SweepConfig, overrides=[override])
+    assert any(line.startswith("--search tpee: search: found 'tpee'") for line in str(caught.value).splitlines())
 
 
 def test_a_point_is_set_with_its_types_and_judged_by_the_schema() -> None:

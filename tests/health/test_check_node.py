@@ -11,11 +11,13 @@ import pytest
 from nexa_contracts.clock import SystemClock
 from nexa_contracts.errors import CommandTimedOut, ConfigError
 from nexa_contracts.health import HealthReport, HealthRequest, WatchedFolder
+from nexa_contracts.resources import Resources
 from nexa_contracts.site import SlurmSite
 from nexa_infra.health.remote import Cluster, check_nodes, expand_nodes, render_srun
 from nexa_infra.health.run import check_node
 from nexa_infra.health.sources import Sources
 from nexa_infra.process import Completed, SystemRunner
+from nexa_infra.scheduling.slurm.options import render_options
 from nexa_infra.testing.process import FakeRunner
 from tests.health.health_made import make_report, make_sources, own
 from tests.health.nvml_standin import ROOT, NvmlScenes
@@ -112,6 +114,22 @@ def test_another_node_is_asked_by_arguments_that_no_shell_reads() -> None:
         render_srun(cluster, HealthRequest(node="n1,n2"))
 
 
+@pytest.mark.parametrize(("key", "value"), [("partition", "a@b"), ("partition", "p+1,p2"), ("constraint", "a=1&b")])
+def test_what_a_job_may_ask_for_a_check_may_ask_for_too(key: str, value: str) -> None:
+    site = SlurmSite.model_validate({key: value})
+    assert f"--{key}={value}" in render_srun(Cluster(make_sources(), site), HealthRequest(node="n1"))
+    assert f"--{key}={value}" in render_options(Resources(), site, job_name="a", output="a", export=())
+
+
+@pytest.mark.parametrize("value", ["a:b", "_a", "a.*", "a b", "-x", ""])
+def test_what_a_job_may_not_ask_for_no_check_asks_for(value: str) -> None:
+    site = SlurmSite(account=value)
+    with pytest.raises(ConfigError, match=r"slurm\.account"):
+        render_srun(Cluster(make_sources(), site), HealthRequest(node="n1"))
+    with pytest.raises(ConfigError, match=r"slurm\.account"):
+        render_options(Resources(), site, job_name="a", output="a", export=())
+
+
 def test_a_node_that_gives_no_report_is_unknown_with_the_reason() -> None:
     said = json.dumps(make_report("n1").model_dump(mode="json"))
     busy = Completed(1, "", "srun: error: Unable to allocate resources: Requested nodes are busy\n")
@@ -122,14 +140,28 @@ def test_a_node_that_gives_no_report_is_unknown_with_the_reason() -> None:
             return Completed(0, f"motd of a chatty site\n{said}\n")
         if "--nodelist=n2" in argv:
             raise CommandTimedOut("srun: still running")
+        assert "--nodelist=n5" not in argv
         return busy if "--nodelist=n3" in argv else Completed(0, '{"node": 1}\n')
 
-    cluster = Cluster(make_sources(FakeRunner().answer(("srun",), answer)), SlurmSite())
-    reports = check_nodes(cluster, ["n1", "n2", "n3", "n4"], HealthRequest(node="any"))
-    assert [report.node for report in reports] == ["n1", "n2", "n3", "n4"]
-    assert [report.is_healthy for report in reports] == [True, False, False, False]
+    states = "n1|idle|none\nn2|mixed|none\nn3|allocated|none\nn4|idle|none\nn5|down*|a | in the reason\nn5|down*|a\n"
+    runner = FakeRunner().answer(("srun",), answer).answer(("sinfo",), states)
+    reports = check_nodes(
+        Cluster(make_sources(runner), SlurmSite()), ["n1", "n2", "n3", "n4", "n5"], HealthRequest(node="any")
+    )
+    assert [report.node for report in reports] == ["n1", "n2", "n3", "n4", "n5"]
+    assert [report.is_healthy for report in reports] == [True, False, False, False, False]
     assert "no answer in 360 s" in reports[1].checks[0].evidence
-    assert "Requested nodes are busy" in reports[2].checks[0].evidence
+    assert "in use: not free within 60 s" in reports[2].checks[0].evidence
+    assert reports[4].checks[0].evidence.startswith("Slurm says that it is down: a")
+
+
+def test_where_sinfo_does_not_answer_every_node_is_asked() -> None:
+    said = json.dumps(make_report("n1").model_dump(mode="json"))
+    runner = (
+        FakeRunner().answer(("srun",), Completed(0, said)).answer(("sinfo",), Completed(1, "", "sinfo: error: down"))
+    )
+    (report,) = check_nodes(Cluster(make_sources(runner), SlurmSite()), ["n1"], HealthRequest(node="any"))
+    assert report.is_healthy
 
 
 def test_node_lists_are_names_and_only_slurm_knows_ranges() -> None:
@@ -137,7 +169,9 @@ def test_node_lists_are_names_and_only_slurm_knows_ranges() -> None:
     sources = make_sources(runner)
     assert expand_nodes(sources, "n2,n1,n2") == ("n2", "n1")
     assert expand_nodes(sources, "n[1-3],m1") == ("n1", "n2", "n3", "m1")
-    for wrong in ("", "n1;rm", "n1 n2", "$(id)", "--all", "n1,", ",n1", "n[1-3"):
+    runner.answer(("scontrol", "show", "hostnames", "r[1,2]n[1-2]-ib"), "r1n1-ib\nr1n2-ib\n")
+    assert expand_nodes(sources, "r[1,2]n[1-2]-ib") == ("r1n1-ib", "r1n2-ib")
+    for wrong in ("", "n1;rm", "n1 n2", "$(id)", "--all", "n1,", ",n1", "n[1-3", "n1]", "n1,,n2", "n1\n"):
         with pytest.raises(ConfigError, match="--nodes: found"):
             expand_nodes(sources, wrong)
 

@@ -13,6 +13,7 @@ from nexa_infra.health.decision import (
     describe_problems,
     explain_refusals,
     find_blamed,
+    find_unfit,
 )
 from tests.health.health_made import make_report
 
@@ -108,17 +109,34 @@ def test_what_is_one_nodes_fault_costs_that_node_and_what_is_nobodys_stops() -> 
     assert decision.reason == "the nodes do not work together: n1: timed out; n2: timed out"
 
 
+def refusing(**refused: str) -> JoinDecision:
+    return JoinDecision(round=0, state="stop", refused=refused)
+
+
 def test_nobody_is_blamed_for_what_befalls_most() -> None:
-    assert find_blamed(NODES[:2], {"n1": "XID 79"}) == {"n1": "XID 79"}
-    assert find_blamed(NODES[:3], {"n0": "disk", "n1": "disk"}) == {}
-    assert find_blamed(NODES[:3], {}) == {}
+    assert find_blamed(NODES[:2], refusing(n1="XID 79")) == {"n1": "XID 79"}
+    assert find_blamed(NODES[:3], refusing(n0="disk", n1="disk")) == {}
+    assert find_blamed(NODES[:3], refusing()) == {}
+
+
+def test_what_was_only_not_measured_is_left_out_and_held_against_nobody() -> None:
+    decision = first(
+        report("n1", "unknown"), report("n2"), report("n3"), report("n4", code_digest=None), report("n5", "fail"),
+        report("n6"), wanted=2,
+    )  # fmt: skip
+    assert set(find_unfit(NODES, decision.refused)) == {"n1", "n4", "n5"}
+    assert set(find_blamed(NODES, decision)) == {"n5"}
+    gone = decide_next(decision, {"n2": None, "n3": result("n3")}, wanted=2)
+    assert set(find_blamed([f"n{number}" for number in range(8)], gone)) == {"n2", "n5"}
 
 
 def test_a_node_that_was_alone_is_blamed_for_what_is_surely_its_own() -> None:
     sick = report("n1", "fail")
     full = sick.checks[0].model_copy(update={"name": "disk /data"})
+    unread = sick.checks[0].model_copy(update={"name": "gpu_xid", "result": "unknown"})
     assert blame_alone(sick.model_copy(update={"checks": (full,)})) is None
-    why = blame_alone(sick.model_copy(update={"checks": (full, *sick.checks)}))
+    assert blame_alone(sick.model_copy(update={"checks": (unread,)})) is None
+    why = blame_alone(sick.model_copy(update={"checks": (full, unread, *sick.checks)}))
     assert why == describe_problems(sick)
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from nexa_contracts.states import JobState
 from nexa_infra.operations.environment import job_environment, parse_smi
+from nexa_infra.operations.plain_records import cost_so_far
 from nexa_infra.operations.progress import Progress, read_progress
-from nexa_infra.operations.status import LiveState, RunView, SubmissionView, Watcher, cost_so_far, render_view
+from nexa_infra.operations.status import LiveState, RunView, SubmissionView, Watcher, render_view
 from nexa_infra.storage.layout import Project
 from nexa_infra.storage.metrics import read_metrics
 
@@ -97,8 +98,12 @@ MANIFEST: dict[str, Any] = {
 }  # fmt: skip
 
 
+LOST = {"state": "NODE_FAILED", "seconds": 30.0, "failure": {"kind": "lost", "message": "node n3 did not answer"}}
+BEFORE = [(1, LOST)]
+
+
 def view(outcome: dict[str, Any], live: LiveState | None) -> RunView:
-    return render_view(RUN, MANIFEST, outcome, live=live, before_s=30.0, progress=Progress())
+    return render_view(RUN, MANIFEST, outcome, live=live, before=BEFORE, progress=Progress())
 
 
 def test_an_ended_run_is_what_its_outcome_says_whatever_the_backend_says() -> None:
@@ -110,6 +115,19 @@ def test_an_ended_run_is_what_its_outcome_says_whatever_the_backend_says() -> No
 def test_a_running_run_counts_the_seconds_of_all_its_attempts() -> None:
     shown = view({}, LiveState(JobState.RUNNING, attempt=2, seconds=60.0))
     assert shown.seconds == pytest.approx(90.0)
+
+
+def test_a_run_that_goes_on_tells_why_its_earlier_attempts_ended() -> None:
+    shown = view({}, LiveState(JobState.RUNNING, attempt=2, seconds=60.0))
+    assert shown.earlier == {1: "NODE_FAILED: node n3 did not answer"}
+    assert view({"state": "FAILED", "seconds": 3600.0, "attempts": 2}, None).earlier == {}
+
+
+def test_a_record_of_an_attempt_that_cannot_be_read_hides_nothing() -> None:
+    shown = render_view(
+        RUN, MANIFEST, {}, live=LiveState(JobState.RUNNING), before=[(1, {}), (2, {"failure": 3})], progress=Progress()
+    )
+    assert shown.earlier == {1: "UNKNOWN", 2: "UNKNOWN"}
 
 
 def test_a_run_nobody_knows_is_unknown_and_not_failed() -> None:
@@ -148,7 +166,7 @@ def test_a_manifest_that_is_none_of_ours_is_said_and_breaks_no_view(
     changes: dict[str, Any], outcome: dict[str, Any]
 ) -> None:
     live = None if outcome else LiveState(JobState.RUNNING, reason="waits")
-    shown = render_view(RUN, MANIFEST | changes, outcome, live=live, before_s=1.0, progress=Progress())
+    shown = render_view(RUN, MANIFEST | changes, outcome, live=live, progress=Progress())
     assert shown.state is (JobState.SUCCEEDED if outcome else JobState.RUNNING)
     assert (shown.name, shown.cost, shown.index, shown.point) == ("n", None, None, {})
     assert "its manifest is damaged" in str(shown.reason)

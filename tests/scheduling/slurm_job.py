@@ -14,6 +14,8 @@ from nexa_infra.storage.layout import Project
 from tests.scheduling.local_machine import wait_until
 
 ENTRY = (sys.executable, "-P", "-m", "nexa_infra.scheduling.slurm_entry")
+NODE = "rack1.n7"
+"""What the cluster calls the node; no host has to have that name."""
 RUNNING = "JobState=RUNNING Restarts={restarts} RunTime=00:01:00 TimeLimit=02:00:00"
 CANCELLED = "JobState=COMPLETING Restarts={restarts} RunTime=00:01:00 TimeLimit=02:00:00"
 _SCONTROL = """\
@@ -63,6 +65,7 @@ class SlurmJob:
             "SLURM_ARRAY_JOB_ID": "12",
             "SLURM_ARRAY_TASK_ID": "3",
             "SLURM_JOB_NAME": self.name,
+            "SLURMD_NODENAME": NODE,
             "SLURM_CLUSTER_NAME": "test",
             "SLURM_RESTART_COUNT": str(self.restarts),
         }

@@ -26,7 +26,7 @@ def attempt(kind: str, message: str, *evidence: str, state: JobState = JobState.
         started_at=NOW,
         ended_at=NOW,
         seconds=1.0,
-        hostname="n3.cluster.example",
+        hostname="n3",
         failure=Failure(kind, message, evidence),
     )
 
@@ -71,6 +71,12 @@ def test_a_run_counts_once_against_its_node_however_often_it_is_looked_at(entry:
         ("n3", entry.run_id, NOW),
         ("n5", entry.run_id, NOW),
     ]
+
+
+def test_a_node_has_the_name_that_the_cluster_gave_it(entry: Entry) -> None:
+    record_fault(entry, replace(attempt("crash", ECC), hostname="rack1.n7"))
+    assert entry.ledger is not None
+    assert [each.node for each in Ledger(entry.ledger).read()[0]] == ["rack1.n7"]
 
 
 def test_a_ledger_that_is_not_there_or_cannot_be_written_hinders_nothing(

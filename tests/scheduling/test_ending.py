@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.ending import Ending, Leave, judge_ending
-from nexa_infra.scheduling.evidence import HIDDEN, pick_evidence, read_tail
+from nexa_infra.scheduling.evidence import HIDDEN, find_error_line, pick_evidence, read_tail
 from nexa_infra.scheduling.records import Failure
 
 TRACEBACK = [
@@ -102,3 +103,27 @@ def test_the_tail_of_a_huge_log_is_read_without_the_rest() -> None:
     tail = read_tail(log)
     assert tail[-1] == "\N{REPLACEMENT CHARACTER} last"
     assert max(map(len, tail)) <= 300
+
+
+TORCHRUN = """\
+[rank0]: Traceback (most recent call last):
+[rank0]:   File "train.py", line 3, in <module>
+[rank0]: ValueError: bad row
+E1122 10:12:46.1 7 torch/distributed/elastic/multiprocessing/api.py:988] failed (exitcode: 1) local_rank: 0 (pid: 9)
+Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+torch.distributed.elastic.multiprocessing.{of}
+============================================================
+  exitcode  : 1 (pid: 9)
+"""
+
+
+@pytest.mark.parametrize("of", ["errors.ChildFailedError: ", "api.SignalException: Process 7 got signal: 14"])
+def test_of_what_torchrun_ran_the_programs_own_words_count_and_not_torchruns(tmp_path: Path, of: str) -> None:
+    (tmp_path / "log").write_text(TORCHRUN.format(of=of))
+    with (tmp_path / "log").open("rb") as log:
+        lines = read_tail(log)
+    assert find_error_line(lines) == "ValueError: bad row"
+    assert pick_evidence(lines) == (
+        "Traceback (most recent call last):", '  File "train.py", line 3, in <module>', "ValueError: bad row",
+    )  # fmt: skip

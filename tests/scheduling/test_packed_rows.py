@@ -58,3 +58,14 @@ def test_a_job_with_one_row_asks_the_shared_tier_nothing(tmp_path: Path) -> None
     wish(tmp_path)  # left by someone: such a job is ended through Slurm
     assert job.run("--offset", "9", "--rows", "1") == 0
     assert outcome(tmp_path).state is JobState.SUCCEEDED
+
+
+def test_a_row_whose_files_are_damaged_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    job = job_of(tmp_path, "print('one')", "print('two')")
+    owner = Project(tmp_path).run_dir(run_id()).owner
+    owner.parent.mkdir(parents=True)
+    owner.write_text("{damaged")
+    assert job.run(*FIRST) != 0
+    assert "owner.json: damaged" in (tmp_path / "slurm.out").read_text()
+    assert outcome(tmp_path, 1).state is JobState.SUCCEEDED
+    assert not Project(tmp_path).outcome(run_id()).exists()

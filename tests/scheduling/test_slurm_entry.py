@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from nexa_infra.storage.manifests import read_attempts, read_outcome
 from nexa_infra.testing.backend import make_entry, make_request
 from nexa_infra.testing.clock import FakeClock
 from tests.scheduling.local_machine import wait_until
-from tests.scheduling.slurm_job import CANCELLED, SlurmJob, end, make_job, warn
+from tests.scheduling.slurm_job import CANCELLED, NODE, SlurmJob, end, make_job, warn
 
 FIRST = ("--offset", "0", "--rows", "4")
 LEAVES = """
@@ -240,9 +239,10 @@ def test_an_attempt_whose_node_died_is_recorded_by_its_successor(tmp_path: Path,
     run_dir.metrics.write_text('{"attempt": 1, "step": 17}\n')
     job.restart(*FIRST)
     lost = attempts(tmp_path)[0]
-    assert (lost.state, lost.step, lost.hostname) == (JobState.NODE_FAILED, 17, os.uname().nodename)
+    assert (lost.state, lost.step, lost.hostname) == (JobState.NODE_FAILED, 17, NODE)
     assert lost.failure is not None
     assert lost.failure.kind == "lost"
+    assert {each.hostname for each in attempts(tmp_path)} == {NODE}
     expected = JobState.SUCCEEDED if retries else JobState.NODE_FAILED
     assert (outcome(tmp_path).state, outcome(tmp_path).attempts) == (expected, 1 + retries)
 

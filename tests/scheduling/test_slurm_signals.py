@@ -72,9 +72,14 @@ def test_a_sigterm_is_the_warning_as_early_as_the_site_wants_it(tmp_path: Path, 
 
 
 def test_slurm_is_asked_for_the_signal_that_the_job_is_told_of() -> None:
-    assert render_warning(SlurmSite()) == "USR1@120"
-    assert render_warning(SlurmSite(signal="USR2", signal_lead="90s")) == "USR2@90"
+    assert render_warning(SlurmSite(), 3600.0) == "USR1@120"
+    assert render_warning(SlurmSite(signal="USR2", signal_lead="90s"), 3600.0) == "USR2@90"
     assert LimitWarning.parse("USR2@90") == LimitWarning(signal.SIGUSR2, 90.0)
+
+
+@pytest.mark.parametrize(("walltime_s", "lead_s"), [(600.0, 120), (480.0, 120), (60.0, 15), (3.0, 1), (1e9, 120)])
+def test_a_short_job_is_warned_in_its_last_quarter(walltime_s: float, lead_s: int) -> None:
+    assert render_warning(SlurmSite(), walltime_s) == f"USR1@{lead_s}"
 
 
 @pytest.mark.parametrize("text", ["", "USR1", "USR1@", "KILL@60", "USR1@60\n", "B:USR1@60", "USR1@-1"])

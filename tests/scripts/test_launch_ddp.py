@@ -71,11 +71,54 @@ def test_within_a_slurm_job_its_nodes_are_worked_out(shown: dict[str, str]) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("visible", "processes"),
+    [("0,2", 2), ("GPU-1b2c,GPU-3d4e,MIG-5f", 3), ("3", 1), ("", 1), ("NoDevFiles", 1), ("-1", 1)],
+)
+def test_of_the_gpus_those_that_may_be_seen_count(
+    shown: dict[str, str], tmp_path: Path, visible: str, processes: int
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo GPU $n: NVIDIA H200; done\n")
+    assert "--nproc-per-node=4" in run(env=shown).stdout.splitlines()
+    words = run(env={**shown, "CUDA_VISIBLE_DEVICES": visible}).stdout.splitlines()
+    assert f"--nproc-per-node={processes}" in words
+
+
+def test_two_on_one_machine_do_not_meet() -> None:
+    words = ("--nproc", "2", sys.executable, "-c", MEET)
+    env = {"PYTHON": sys.executable}
+    other = SystemRunner().start([SCRIPT, *words], output="ours", env={**os.environ, **env})
+    done = run(*words, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("sum 3 of 2") == 2
+    assert other.wait(60.0) == 0
+
+
+def test_on_one_machine_a_place_that_is_given_is_kept(shown: dict[str, str]) -> None:
+    words = run("x", env={**shown, "MASTER_PORT": "4000"}).stdout.splitlines()
+    assert words[2:7] == [
+        "--nnodes=1", "--node-rank=0", "--nproc-per-node=1", "--master-addr=127.0.0.1", "--master-port=4000",
+    ]  # fmt: skip
+
+
+def test_the_help_names_every_variable_that_is_read(shown: dict[str, str]) -> None:
+    said = run("--help", env=shown).stdout
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "NPROC_PER_NODE",
+        "CUDA_VISIBLE_DEVICES",
+        "PYTHON",
+    ):
+        assert name in said
+
+
 def test_alone_it_is_one_process_of_our_training(shown: dict[str, str]) -> None:
     words = run(env=shown).stdout.splitlines()
     assert words[2:] == [
-        "--nnodes=1", "--node-rank=0", "--nproc-per-node=1", "--master-addr=127.0.0.1", "--master-port=29500",
-        "--no-python", "python", "-m", "nexa_train.run",
+        "--standalone", "--nproc-per-node=1", "--local-addr=127.0.0.1", "--no-python", "python", "-m", "nexa_train.run",
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from nexa_contracts.states import JobState
 from nexa_infra.scheduling.entry import locate_outcome
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.slurm.chunks import FOLDER, SPEC_NAME, find_chunks, list_chunks, list_submission
-from nexa_infra.scheduling.slurm.client import SlurmClient
+from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmLimits
 from nexa_infra.scheduling.slurm.submission import Submitter, how_to_go_on
 from nexa_infra.storage.run_dir import RunDir
 
@@ -58,12 +58,21 @@ class SlurmBackend:
             ExternalError: Slurm is not there, or does not answer.
         """
         from nexa_infra.scheduling.slurm.options import render_options
-        from nexa_infra.scheduling.slurm.partitions import explain_misfit
+        from nexa_infra.scheduling.slurm.partitions import explain_misfit, resolve_partition
 
-        render_options(resources, site.slurm, job_name="check", output="check", export=())
-        misfit = explain_misfit(resources, site.slurm, self._client.list_partitions(without=site.slurm.exclude))
+        slurm = resolve_partition(site.slurm, self._environment)
+        whose = None
+        if slurm is not site.slurm:
+            whose = "the site file names no partition, and SBATCH_PARTITION names that one"
+        try:
+            render_options(resources, slurm, job_name="check", output="check", export=())
+        except ConfigError as error:
+            raise ConfigError(error.message, hint=error.hint or whose) from error
+        misfit = explain_misfit(resources, slurm, self._client.list_partitions(without=slurm.exclude))
         if misfit is not None:
-            raise ConfigError(misfit, hint="ask for less, or name another slurm.partition in the site file")
+            is_unknown = misfit.startswith("slurm.partition:")
+            hint = f"{'' if is_unknown else 'ask for less, or '}name another slurm.partition in the site file"
+            raise ConfigError(misfit, hint=hint if whose is None else f"{hint}: {whose}")
 
     def plan(self, request: LaunchRequest, site: SiteConfig) -> LaunchPlan:
         """Return everything `submit` would do, as data; asks the cluster for its limits, and touches nothing.
@@ -73,14 +82,17 @@ class SlurmBackend:
         """
         from nexa_contracts.job import LaunchPlan, PlannedFile
         from nexa_infra.scheduling.backend import render_spec
+        from nexa_infra.scheduling.slurm.partitions import resolve_partition
         from nexa_infra.scheduling.slurm.planning import BATCH_NAME, Surroundings, plan_batch, render_batch
         from nexa_infra.scheduling.slurm.script import SCRIPT, SCRIPT_NAME
 
         spec = render_spec(request)
+        limits = None if site.slurm.max_array_size else self._find_limits()
         around = Surroundings(
             folder=request.folder or self._runs / request.submission,
-            site=site.slurm,
-            max_array_size=site.slurm.max_array_size or self._read_array_size(),
+            site=resolve_partition(site.slurm, self._environment),
+            max_array_size=site.slurm.max_array_size or (limits and limits.max_array_size) or SLURMS_DEFAULT_ARRAY,
+            cluster=None if limits is None else limits.cluster,
             python=site.slurm.python or sys.executable,
             environment=self._environment,
         )
@@ -175,12 +187,14 @@ class SlurmBackend:
         states = {handle: found[handle.name].state for handle in ours if handle.name in found}
         return {handle: states.get(handle, JobState.UNKNOWN) for handle in handles}
 
-    def run_states(self, run_ids: Sequence[str]) -> dict[str, RunState]:
+    def run_states(self, run_ids: Sequence[str], *, settles: bool = True) -> dict[str, RunState]:
         """Return what is known of runs by their ids; those that were never to be handed to Slurm are left out.
+
+        Without `settles` nothing is written.
 
         Raises: as `states`.
         """
-        return self._looker.look(find_chunks(self._runs, run_ids))
+        return self._looker.look(find_chunks(self._runs, run_ids), settles=settles)
 
     def cancel(self, handles: Sequence[JobHandle]) -> None:
         """Ask for the end of the jobs and return at once; safe to repeat, and does nothing to an ended job.
@@ -194,7 +208,8 @@ class SlurmBackend:
 
         Raises:
             StorageError: the wish cannot be written down.
-            ExternalError: Slurm does not answer; the wish stands all the same, `nexa watch` passes it on.
+            ExternalError: Slurm does not answer, or the jobs are of another cluster or user; the wish stands all the
+                same, `nexa watch` passes it on.
         """
         return self._canceller.cancel(run_ids)
 
@@ -204,15 +219,6 @@ class SlurmBackend:
         Raises: as `cancel_runs`.
         """
         self._canceller.pass_on(run_ids)
-
-    def release_held(self, submissions: Sequence[str]) -> int:
-        """Let jobs of submissions go that Slurm holds because a node could not start them; return how many there were.
-
-        Raises: as `states`.
-        """
-        from nexa_infra.scheduling.slurm.held import Releaser
-
-        return Releaser(self._runs, self._client).release(submissions)
 
     def logs(self, handle: JobHandle, *, follow: bool = False) -> Iterator[str]:
         """Return the lines of a job's log over all its attempts; with `follow` until the run has an outcome.
@@ -251,15 +257,16 @@ class SlurmBackend:
 
     @cached_property
     def _canceller(self) -> Canceller:
+        from nexa_infra.scheduling.slurm.belonging import Home
         from nexa_infra.scheduling.slurm.cancelling import Canceller
 
-        return Canceller(self._runs, self._client, self._looker)
+        return Canceller(self._runs, self._client, self._looker, Home(self._client))
 
-    def _read_array_size(self) -> int:
+    def _find_limits(self) -> SlurmLimits | None:
         try:
-            return self._client.read_limits().max_array_size or SLURMS_DEFAULT_ARRAY
+            return self._client.read_limits()
         except ExternalError:  # a plan can be looked at anywhere; to submit it Slurm must answer
-            return SLURMS_DEFAULT_ARRAY
+            return None
 
     def _check_secrets(self, names: Sequence[str]) -> None:
         missing = [name for name in names if not self._environment.get(name)]

@@ -49,6 +49,10 @@ class Chunk:
     """When Slurm was first asked to take it; None: not yet, for lack of room."""
     job_id: str | None = None
     """None: not known to have been taken."""
+    cluster: str | None = None
+    """None: not known yet, or of an earlier version."""
+    user_id: int | None = None
+    """Of whoever hands it over; None: not written yet, or of an earlier version."""
 
     @property
     def path(self) -> Path:
@@ -192,6 +196,8 @@ def render_chunk(chunk: Chunk) -> dict[str, Any]:
         "in_turn": chunk.in_turn,
         "asked_at": chunk.asked_at,
         "job_id": chunk.job_id,
+        "cluster": chunk.cluster,
+        "user_id": chunk.user_id,
         "runs": dict(chunk.runs),
     }
 
@@ -214,6 +220,8 @@ def parse_chunk(data: Mapping[str, Any], folder: Path) -> Chunk:
         in_turn=bool(data["in_turn"]),
         asked_at=data["asked_at"],
         job_id=data["job_id"],
+        cluster=data.get("cluster"),
+        user_id=data.get("user_id"),
         runs={str(run_id): int(index) for run_id, index in data["runs"].items()},
     )
 

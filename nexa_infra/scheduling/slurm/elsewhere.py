@@ -78,13 +78,13 @@ def find_refused(run_dir: RunDir, attempt: Attempt) -> tuple[str, ...]:
     Raises:
         ConfigError, StorageError: what its nodes decided cannot be read.
     """
-    from nexa_infra.health.decision import find_blamed  # with them comes pydantic
+    from nexa_infra.health.decision import find_unfit  # with them comes pydantic
     from nexa_infra.health.rendezvous import read_decision
 
     decision = read_decision(run_dir.meeting(attempt.number))
     if decision is None:
-        return (attempt.hostname.partition(".")[0],)  # it was alone
-    return tuple(find_blamed((*decision.joined, *decision.spares, *decision.refused), decision.refused))
+        return (attempt.hostname,)  # it was alone
+    return tuple(find_unfit((*decision.joined, *decision.spares, *decision.refused), decision.refused))
 
 
 def stay_put(attempt: Attempt, why: str) -> Attempt:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexa_contracts.states import JobState
 from nexa_infra.scheduling.entry import locate_outcome
 from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk, list_submission
 from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob
+from nexa_infra.scheduling.slurm.settling import Ended
 from nexa_infra.storage.atomic import append_line, make_folder
 
 logger = logging.getLogger(__name__)
@@ -32,9 +34,12 @@ class Releaser:
 
     project_runs: Path
     client: SlurmClient
+    settle: Callable[[Sequence[Ended]], object] | None = None
+    """Gives runs their outcomes; None: what no node can start stays on hold."""
 
     def release(self, submissions: Sequence[str]) -> int:
-        """Let the held jobs of submissions go, and end those whose runs have ended; return how many there were.
+        """Let the held jobs of submissions go, and end those that no node starts or whose runs have ended; return for
+        how many something was done.
 
         Raises:
             StorageError: what was handed over cannot be read, or what is done now cannot be noted.
@@ -42,20 +47,37 @@ class Releaser:
         """
         chunks = {chunk.name: chunk for name in submissions for chunk in list_submission(self.project_runs / name)}
         held = [(task, chunks[job.name]) for job in self.client.list_jobs(names=chunks) for task in _list_held(job)]
+        done = 0
         for task, chunk in held:
-            if self._has_ended(task, chunk):
+            times = _count(chunk.folder, task)
+            if self._has_ended(task, chunk) or (times >= _MOST and self._give_up(task, chunk)):
                 self.client.cancel([task], name=chunk.name)
-            elif _count(chunk.folder, task) < _MOST:
+            elif times >= _MOST:
+                continue
+            else:
                 make_folder(chunk.folder / FOLDER)
                 append_line(chunk.folder / FOLDER / _NOTES, json.dumps(task).encode())
                 self.client.release(task)
                 logger.warning("job is let go that a node could not start job_id=%s name=%s", task, chunk.name)
-        return len(held)
+            done += 1
+        return done
+
+    def _give_up(self, task: str, chunk: Chunk) -> bool:
+        # The outcomes come first: whoever looks after the job's end would take it for cancelled.
+        if self.settle is None:
+            return False
+        said = f"no node could start job {task}: it was let go {_MOST} times and is held again"
+        self.settle([Ended(each, chunk, JobState.NODE_FAILED, said) for each in self._list_open(task, chunk)])
+        logger.warning("job is ended that no node could start job_id=%s name=%s", task, chunk.name)
+        return self._has_ended(task, chunk)
 
     def _has_ended(self, task: str, chunk: Chunk) -> bool:
+        return not self._list_open(task, chunk) and any(chunk.job_of(run_id) == task for run_id in chunk.runs)
+
+    def _list_open(self, task: str, chunk: Chunk) -> list[str]:
         manifests = self.project_runs / "manifests"
         runs = [run_id for run_id in chunk.runs if chunk.job_of(run_id) == task]
-        return bool(runs) and all(locate_outcome(manifests, run_id).exists() for run_id in runs)
+        return [run_id for run_id in runs if not locate_outcome(manifests, run_id).exists()]
 
 
 def _list_held(job: SlurmJob) -> Iterator[str]:

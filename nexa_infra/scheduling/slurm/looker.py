@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nexa_contracts.clock import Clock
@@ -13,6 +13,7 @@ from nexa_contracts.states import JobState
 from nexa_infra.scheduling.fence import Owner, claim_run
 from nexa_infra.scheduling.lock import FileLock
 from nexa_infra.scheduling.records import read_regular
+from nexa_infra.scheduling.slurm.belonging import Home
 from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk, read_cancelled
 from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob, SlurmRefused
 from nexa_infra.scheduling.slurm.looking import Jobs, RunState, look_at
@@ -41,12 +42,14 @@ class Looker:
         self._project = Project(project_runs.parent)
         self._client = client
         self._clock = clock
+        self._home = Home(client)
+        self._submitter = Submitter(client, clock, "")
         self._settler = SlurmSettler(environment=environment, clock=clock, start_again=self._start_again)
 
-    def look(self, chunks: Mapping[str, Chunk]) -> dict[str, RunState]:
+    def look(self, chunks: Mapping[str, Chunk], *, settles: bool = True) -> dict[str, RunState]:
         """Return what is known of each of these runs, and settle those whose jobs have ended in silence.
 
-        Slurm is asked once, and not at all when every run has its outcome.
+        Slurm is asked once, and not at all when every run has its outcome. Without `settles` nothing is written.
 
         Raises:
             StorageError: an outcome cannot be read.
@@ -59,15 +62,14 @@ class Looker:
             return states
         listed = self._client.list_jobs()
         jobs = Jobs(listed)
-        waiting = self._adopt(waiting, jobs, listed)
-        look = look_at(waiting, jobs, client=self._client, project_runs=self._runs, clock=self._clock)
-        states.update(look.states)
-        troubles = self._settler.settle(look.ended)
-        for end in look.ended:
-            state = self._find_end(end.run_id)
-            why = f"{end.message}; no outcome yet: {troubles.get(end.run_id, 'its job records that itself')}"
-            states[end.run_id] = RunState(JobState.UNKNOWN, reason=why) if state is None else RunState(state)
-        return states
+        if settles:
+            waiting = self._adopt(waiting, jobs, listed)
+            self._home.learn(waiting, jobs)
+        foreign = self._home.find_foreign(waiting, jobs)
+        states.update({run_id: RunState(JobState.UNKNOWN, reason=why) for run_id, why in foreign.items()})
+        ours = {run_id: chunk for run_id, chunk in waiting.items() if run_id not in foreign}
+        look = look_at(ours, jobs, client=self._client, project_runs=self._runs, clock=self._clock, notes=settles)
+        return {**states, **look.states, **self._settle(look.ended, settles=settles)}
 
     def end_rows(self, chunks: Mapping[str, Chunk]) -> None:
         """End runs that share their task with others: on record where no job has begun them, else by a wish that the
@@ -88,15 +90,42 @@ class Looker:
         self._settler.settle(ended)
 
     def drop_if_ended(self, chunk: Chunk) -> bool:
-        """Forget a chunk that Slurm was never asked to take, when all its runs have ended; return whether it was one.
+        """Settle the cancelled runs of a chunk that Slurm does not hold; return whether nothing is left to hand over.
+
+        It is forgotten then. One whose answer was lost is looked for first.
 
         Raises:
             StorageError: the disk is read-only or broken.
+            ExternalError: Slurm does not answer.
         """
-        if chunk.asked_at is not None or any(self._find_end(run_id) is None for run_id in chunk.runs):
+        if chunk.job_id is not None:
             return False
-        chunk.forget()
-        return True
+        going = [run_id for run_id in chunk.runs if self._find_end(run_id) is None]
+        unwanted = read_cancelled(chunk.folder).intersection(going)
+        if chunk.asked_at is not None:
+            if len(unwanted) < len(going):
+                return False
+            if self._home.explain(chunk) is not None:
+                return not going
+            if self._submitter.find_lost(chunk) is not None:
+                return False
+        troubles = self._settler.settle([describe_loss(run_id, chunk, is_cancelled=True) for run_id in unwanted])
+        is_over = len(unwanted) == len(going)
+        if is_over and not troubles:
+            chunk.forget()
+        return is_over
+
+    def _settle(self, ended: Sequence[Ended], *, settles: bool) -> dict[str, RunState]:
+        if not settles:
+            why = "not settled by this look"
+            return {each.run_id: RunState(JobState.UNKNOWN, reason=f"{each.message}; {why}") for each in ended}
+        troubles = self._settler.settle(ended)
+        states: dict[str, RunState] = {}
+        for each in ended:
+            state = self._find_end(each.run_id)
+            why = f"{each.message}; no outcome yet: {troubles.get(each.run_id, 'its job records that itself')}"
+            states[each.run_id] = RunState(JobState.UNKNOWN, reason=why) if state is None else RunState(state)
+        return states
 
     def _start_again(self, ended: Ended) -> bool:
         """Put a job back into the queue that ended before it could do so itself; return whether it will start.
@@ -127,8 +156,7 @@ class Looker:
         lost = {chunk.name: chunk for chunk in chunks.values() if chunk.job_id is None and chunk.name in jobs.names}
         if not lost:
             return dict(chunks)
-        submitter = Submitter(self._client, self._clock, "")
-        found = {name: submitter.find(chunk, listed) or chunk for name, chunk in lost.items()}
+        found = {name: self._submitter.find(chunk, listed) or chunk for name, chunk in lost.items()}
         return {run_id: found.get(chunk.name, chunk) for run_id, chunk in chunks.items()}
 
 

@@ -67,8 +67,18 @@ class Look:
     """Those whose jobs have ended: they are to be settled."""
 
 
-def look_at(chunks: Mapping[str, Chunk], jobs: Jobs, *, client: SlurmClient, project_runs: Path, clock: Clock) -> Look:
+def look_at(
+    chunks: Mapping[str, Chunk],
+    jobs: Jobs,
+    *,
+    client: SlurmClient,
+    project_runs: Path,
+    clock: Clock,
+    notes: bool = True,
+) -> Look:
     """Return what is known of runs by their chunks; asks accounting about jobs that Slurm does not know any more.
+
+    With `notes` what is missing is written down: a run is lost that was missing at a look before.
 
     Raises:
         ExternalError: accounting does not answer.
@@ -98,7 +108,7 @@ def look_at(chunks: Mapping[str, Chunk], jobs: Jobs, *, client: SlurmClient, pro
             states[run_id] = _describe(run_id, chunk, job, project_runs, now)
     traced = _trace(missing, jobs, client)
     ended += traced.values()
-    absent = _find_absent(missing.keys() - traced.keys(), chunks, now)
+    absent = _find_absent(missing.keys() - traced.keys(), chunks, now) if notes else frozenset()
     for run_id in missing.keys() - traced.keys():
         if run_id not in absent:
             states[run_id] = RunState(JobState.UNKNOWN, reason=_MISSED)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nexa_contracts.errors import ConfigError
+from nexa_contracts.slurm_words import NAMED, NODES, make_rule, shorten
 from nexa_contracts.units import parse_duration_s
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 _MIB = 1024**2
 _EXPORT = "--export="
 _LONGEST_SIGNAL_LEAD_S = 65_535
+_MOST_OF_WALLTIME = 0.25
+"""Of a job that may be spent on leaving."""
 _SET_BY_NEXA = (
     "account", "array", "chdir", "clusters", "constraint", "cpus-per-gpu", "cpus-per-task", "dependency", "error",
     "exclude", "export", "export-file", "get-user-env", "gid", "gpus", "gpus-per-node", "gpus-per-socket",
@@ -30,34 +31,18 @@ _FLAGS = frozenset({"contiguous", "exclusive", "overcommit", "oversubscribe", "r
 """Options that may stand alone. Any other one without `=` would take the script's name for its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    pattern: re.Pattern[str]
-    allowed: str
-
-
-def _rule(pattern: str, allowed: str) -> _Rule:
-    return _Rule(re.compile(pattern, re.ASCII), allowed)
-
-
-_WORD = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
-_NODE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:\[[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?){0,999}\])?"
-_JOB_NAME = _rule(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "letters, digits, . _ -; 128 characters at most")
-_PARTITIONS = _rule(rf"{_WORD}(?:,{_WORD}){{0,31}}", "names of letters, digits, . _ @ + -, with commas between them")
-_ACCOUNT = _rule(_WORD, "one name of letters, digits, . _ @ + -")
-_CONSTRAINT = _rule(r"[A-Za-z0-9\[(][A-Za-z0-9._+\[\]()&|*,:=-]{0,511}", "features joined by & | , ( ) [ ] *")
-_EXCLUDE = _rule(_NODE, "a node or a range of nodes, as n7 or gpu[01-04,07]")
-_GRES = _rule(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}|", "one name of letters, digits, . _ + -, or nothing for any type")
-_PATH = _rule(
+_JOB_NAME = make_rule(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "letters, digits, . _ -; 128 characters at most")
+_GRES = make_rule(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}|", "one name of letters, digits, . _ + -, or nothing for any type")
+_PATH = make_rule(
     r"(?:/|[A-Za-z0-9._%])(?:[A-Za-z0-9._%@+=~:,-]|/){0,1023}", "a path of letters, digits, / . _ % @ + = ~ : , -"
 )
-_PYTHON = _rule(r"/[^\x00-\x1f\x7f]{0,1023}", "the path of a program, from / on")
-_VARIABLE = _rule(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "names of environment variables")
-_ARRAY = _rule(
+_PYTHON = make_rule(r"/[^\x00-\x1f\x7f]{0,1023}", "the path of a program, from / on")
+_VARIABLE = make_rule(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "names of environment variables")
+_ARRAY = make_rule(
     r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*(?:%[1-9][0-9]{0,8})?", "task ids as 0-99,104%8"
 )
-_JOB_ID = _rule(r"[1-9][0-9]{0,9}", "the number of a job")
-_EXTRA = _rule(
+_JOB_ID = make_rule(r"[1-9][0-9]{0,9}", "the number of a job")
+_EXTRA = make_rule(
     r"--([a-z][a-z0-9-]{1,63})(?:=([A-Za-z0-9/][A-Za-z0-9._/:,@%+=~()\[\]&|*-]{0,1023}))?",
     "--name=value without spaces, quotes, $, ; or a leading dash in the value",
 )
@@ -81,18 +66,18 @@ def render_options(
         ConfigError: a value is none that the option takes; names its key, what was found and what is allowed.
     Source: https://slurm.schedmd.com/sbatch.html
     """
-    path = _check("output", output, _PATH)
+    path = _PATH.check("output", output)
     if ".." in path.split("/"):
-        raise ConfigError(f"output: found {_shorten(path)}; allowed: a path without ..")
-    names = ",".join(_check("secrets", name, _VARIABLE) for name in export)
+        raise ConfigError(f"output: found {shorten(path)}; allowed: a path without ..")
+    names = ",".join(_VARIABLE.check("secrets", name) for name in export)
     return (
-        f"--job-name={_check('job name', job_name, _JOB_NAME)}",
+        f"--job-name={_JOB_NAME.check('job name', job_name)}",
         f"--output={path}",
         "--open-mode=append",  # a requeued job goes on in its own log
         f"--export={names or 'NIL'}",
         *_render_resources(resources, site),
-        *_render_site(site),
-        *([] if array is None else [f"--array={_check('array', array, _ARRAY)}"]),
+        *_render_site(site, resources.walltime_s),
+        *([] if array is None else [f"--array={_ARRAY.check('array', array)}"]),
         *check_extra(site.extra),
     )
 
@@ -117,11 +102,13 @@ def hand_on(
 
 def render_after(job_id: str) -> str:
     """Return the option that lets a job wait for the end of another, however it ends; of an array: of all its tasks."""
-    return f"--dependency=afterany:{_check('job id', job_id, _JOB_ID)}"
+    return f"--dependency=afterany:{_JOB_ID.check('job id', job_id)}"
 
 
-def render_warning(site: SlurmSite) -> str:
+def render_warning(site: SlurmSite, walltime_s: float) -> str:
     """Return the signal that warns a job of its time limit, and how many seconds before: `USR1@120`.
+
+    At most a quarter of the time limit before: a job shorter than the site's lead would be told to leave at once.
 
     Raises:
         ConfigError: that is earlier than Slurm takes.
@@ -129,7 +116,7 @@ def render_warning(site: SlurmSite) -> str:
     lead_s = math.ceil(parse_duration_s(site.signal_lead))
     if lead_s > _LONGEST_SIGNAL_LEAD_S:
         raise ConfigError(f"slurm.signal_lead: found {site.signal_lead}; allowed: at most {_LONGEST_SIGNAL_LEAD_S}s")
-    return f"{site.signal}@{lead_s}"
+    return f"{site.signal}@{max(1, min(lead_s, int(walltime_s * _MOST_OF_WALLTIME)))}"
 
 
 def check_extra(words: Iterable[str]) -> tuple[str, ...]:
@@ -143,7 +130,7 @@ def check_extra(words: Iterable[str]) -> tuple[str, ...]:
         key = f"slurm.extra.{place}"
         match = _EXTRA.pattern.fullmatch(word)
         if match is None:
-            raise ConfigError(f"{key}: found {_shorten(word)}; allowed: {_EXTRA.allowed}")
+            raise ConfigError(f"{key}: found {shorten(word)}; allowed: {_EXTRA.allowed}")
         name, value = match.groups()
         # sbatch takes any beginning of a name that only one option has: --arr is --array.
         taken = next((own for own in _SET_BY_NEXA if own.startswith(name)), None)
@@ -182,28 +169,26 @@ def _render_gpus(resources: Resources, site: SlurmSite) -> str:
     if resources.gpu_type not in site.gpu_types:
         known = ", ".join(site.gpu_types) or "none yet"
         raise ConfigError(
-            f"resources.gpu_type: found {_shorten(resources.gpu_type)}; allowed on slurm: {known}",
+            f"resources.gpu_type: found {shorten(resources.gpu_type)}; allowed on slurm: {known}",
             hint="say in slurm.gpu_types of the site file what the cluster calls it (`sinfo -o %G`), or '' for any GPU",
         )
-    name = _check(f"slurm.gpu_types.{resources.gpu_type}", site.gpu_types[resources.gpu_type], _GRES)
+    name = _GRES.check(f"slurm.gpu_types.{resources.gpu_type}", site.gpu_types[resources.gpu_type])
     return f"{name}:{resources.gpus_per_node}" if name else str(resources.gpus_per_node)
 
 
-def _render_site(site: SlurmSite) -> list[str]:
-    named = (
-        ("partition", site.partition, _PARTITIONS),
-        ("account", site.account, _ACCOUNT),
-        ("qos", site.qos, _ACCOUNT),
-        ("constraint", site.constraint, _CONSTRAINT),
-    )
-    options = [f"--{name}={_check(f'slurm.{name}', value, rule)}" for name, value, rule in named if value is not None]
+def _render_site(site: SlurmSite, walltime_s: float) -> list[str]:
+    options = [
+        f"--{name}={rule.check(f'slurm.{name}', value)}"
+        for name, rule in NAMED.items()
+        if (value := getattr(site, name)) is not None
+    ]
     if site.python is not None:
-        _check("slurm.python", site.python, _PYTHON)  # an argument of ours and no option; a job would find out late
+        _PYTHON.check("slurm.python", site.python)  # an argument of ours and no option; a job would find out late
     if site.exclude:
-        nodes = [_check(f"slurm.exclude.{place}", node, _EXCLUDE) for place, node in enumerate(site.exclude)]
+        nodes = [NODES.check(f"slurm.exclude.{place}", node) for place, node in enumerate(site.exclude)]
         options.append(f"--exclude={','.join(nodes)}")
     # B: to the job entry alone, which tells its work; without it every process of the job would get it.
-    return [*options, f"--signal=B:{render_warning(site)}", "--requeue" if site.requeue else "--no-requeue"]
+    return [*options, f"--signal=B:{render_warning(site, walltime_s)}", "--requeue" if site.requeue else "--no-requeue"]
 
 
 def _render_time(seconds: float) -> str:
@@ -211,14 +196,3 @@ def _render_time(seconds: float) -> str:
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     return f"{days}-{hour:02d}:{minute:02d}:{second:02d}"
-
-
-def _check(key: str, value: str, rule: _Rule) -> str:
-    if rule.pattern.fullmatch(value) is None:
-        raise ConfigError(f"{key}: found {_shorten(value)}; allowed: {rule.allowed}")
-    return value
-
-
-def _shorten(value: str) -> str:
-    # repr shows a newline as two characters: the message stays one line.
-    return repr(value if len(value) <= 60 else f"{value[:57]}...")

@@ -14,7 +14,8 @@ from nexa_infra.scheduling.ending import Leave
 from nexa_infra.scheduling.fence import Owner
 from nexa_infra.scheduling.listening import Heard, Listener
 from nexa_infra.scheduling.signals import SignalQueue
-from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmUnreachable
+from nexa_infra.scheduling.slurm.client import SlurmUnreachable
+from nexa_infra.scheduling.slurm.nodes import NodeClient
 from nexa_infra.scheduling.slurm.view import LIVING, NEAR_END_S, QUEUED, View, explain_signal, parse_view
 
 _EARLY_S = 60.0
@@ -51,6 +52,8 @@ class OwnJob:
     """The id of this very job, SLURM_JOB_ID; for a task of an array beside its `123_4`."""
     host: str = ""
     """The node that this is on."""
+    nodelist: str = ""
+    """All nodes of it, as Slurm lists them."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> OwnJob:
@@ -76,6 +79,7 @@ class OwnJob:
             restarts=int(restarts) if restarts.isdecimal() else 0,
             number=environment.get("SLURM_JOB_ID", ""),
             host=environment.get("SLURMD_NODENAME", ""),
+            nodelist=environment.get("SLURM_JOB_NODELIST", ""),
         )
 
     @property
@@ -120,13 +124,15 @@ class SlurmListener(Listener):
     """
 
     def __init__(
-        self, signals: SignalQueue, *, job: OwnJob, client: SlurmClient, clock: Clock, warning: LimitWarning
+        self, signals: SignalQueue, *, job: OwnJob, client: NodeClient, clock: Clock, warning: LimitWarning
     ) -> None:
         super().__init__(signals)
         self.leaving: Leave | None = None
         """Why this allocation ends; nothing is begun in it any more."""
         self.is_row_cancelled = False
         """Whether somebody was seen to want the end of the run that is attended to; the others of this job go on."""
+        self.failed_nodes: tuple[str, ...] = ()
+        """Nodes of this job that went down, as far as Slurm says which."""
         self._wish: Path | None = None
         self._looked_s = 0.0
         self.warning = warning
@@ -248,4 +254,13 @@ class SlurmListener(Listener):
         return Heard(leave, passed_on, heard.has_child_ended)
 
     def _explain(self, heard: Leave, view: View | None) -> Leave:
-        return explain_signal(heard, view, restarts=self._job.restarts, near_end_s=self.warning.near_end_s)
+        why = explain_signal(heard, view, restarts=self._job.restarts, near_end_s=self.warning.near_end_s)
+        if view is None or view.state in LIVING or view.is_preempted or heard is why:
+            return why
+        if why is Leave.TIMED_OUT or re.search(r"[,\[]", self._job.nodelist) is None:
+            return why  # of a single node nobody would be left to ask
+        try:
+            self.failed_nodes = self._client.list_down(self._job.nodelist)
+        except ExternalError:
+            return why
+        return Leave.NODE_FAILED if self.failed_nodes else why

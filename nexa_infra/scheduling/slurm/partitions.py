@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,12 @@ def parse_partitions(text: str, *, without: Collection[str] = ()) -> tuple[NodeG
             )
         )
     return tuple(groups)
+
+
+def resolve_partition(site: SlurmSite, environment: Mapping[str, str]) -> SlurmSite:
+    """Return the site with the partition that jobs get: its own, else that of SBATCH_PARTITION."""
+    named = environment.get("SBATCH_PARTITION")
+    return site.model_copy(update={"partition": named}) if named and site.partition is None else site
 
 
 def explain_misfit(resources: Resources, site: SlurmSite, groups: Sequence[NodeGroup]) -> str | None:

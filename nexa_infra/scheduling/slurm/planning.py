@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ BATCH_NAME = "slurm.json"
 """In the folder of a submission: its chunks as they were planned."""
 _OF_THIS_MACHINE = frozenset({"TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR", "SHELL"})
 """What every program inherits here, and what a node has of its own."""
+_PARTS = 8
+"""Arrays that together are as large as `slurm.max_submitted`: each is handed over as soon as there is room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Surroundings:
     """Where the spec and the script will stand."""
     site: SlurmSite
     max_array_size: int
+    cluster: str | None
+    """Its name where that is known."""
     python: str
     environment: Mapping[str, str]
 
@@ -122,8 +127,23 @@ class _Planner:
             max_array_size=self.around.max_array_size,
             rows_per_task=site.rows_per_task,
             max_parallel=self.request.max_parallel,
-            max_tasks=site.max_submitted,
+            max_tasks=self._most_tasks,
         )
+
+    @property
+    def _most_tasks(self) -> int | None:
+        # An array as large as the limit would wait for an empty queue. Where arrays take turns, one is all that runs.
+        most, wanted = self.around.site.max_submitted, self.request.max_parallel
+        if most is None:
+            return None
+        at_once = 0 if wanted is None or not self._is_in_turn else min(wanted, most // 2)
+        return max(1, most // _PARTS, at_once)
+
+    @property
+    def _is_in_turn(self) -> bool:
+        # What may be submitted at all may run: a limit on the queue that is no larger does it alone.
+        most, wanted = self.around.site.max_submitted, self.request.max_parallel
+        return wanted is not None and (most is None or wanted < most)
 
     def describe(self, resources: Resources, window: Window, *, number: int) -> Chunk:
         """Return one chunk, ready to be handed over."""
@@ -132,9 +152,9 @@ class _Planner:
         tasks = set(parse_array(window.array)) if is_array else {0}
         runs = {row["run_id"]: index for index, row in self.rows.items() if index // each - window.offset in tasks}
         name = _name_job(request.submission, around.folder) + (f".c{number}" if is_array else "")
+        walltime_s = math.ceil(each * resources.walltime_s)  # one row after another: a task may take as long as all
         options = render_options(
-            # One row after another: a task may take as long as all of its rows.
-            resources.model_copy(update={"walltime": f"{each * resources.walltime_s:g}s"}),
+            resources.model_copy(update={"walltime": f"{walltime_s}s"}),
             around.site,
             job_name=name,
             output=f"{FOLDER}/{'%A_%a' if is_array else '%j'}.out",
@@ -151,13 +171,14 @@ class _Planner:
                 str(around.folder / SPEC_NAME),
                 str(window.offset),
                 str(each),
-                render_warning(around.site),  # the job must know which of its signals that is
+                render_warning(around.site, walltime_s),  # the job must know which of its signals that is
             ),
             runs=runs,
             offset=window.offset,
             rows_per_task=each,
             is_array=is_array,
-            in_turn=request.max_parallel is not None,
+            in_turn=self._is_in_turn,
+            cluster=around.cluster,
         )
 
 

@@ -7,26 +7,38 @@ job that was only slow to say how it ended is never contradicted twice.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import NexaError, StorageError
 from nexa_contracts.states import JobState
 from nexa_infra.scheduling.blaming import record_fault
+from nexa_infra.scheduling.ending import Leave
 from nexa_infra.scheduling.entry import Entry, read_entries
 from nexa_infra.scheduling.evidence import pick_evidence, read_tail
-from nexa_infra.scheduling.fence import find_start
+from nexa_infra.scheduling.fence import find_leaving, find_start
 from nexa_infra.scheduling.logs import keep_log, scratch_log
 from nexa_infra.scheduling.lost import describe_lost, find_spare
-from nexa_infra.scheduling.records import Attempt, Failure, read_attempts, record_attempt, record_outcome
+from nexa_infra.scheduling.records import (
+    Attempt,
+    Failure,
+    read_attempts,
+    read_regular,
+    record_attempt,
+    record_outcome,
+)
 from nexa_infra.scheduling.settle import decide
 from nexa_infra.scheduling.slurm.chunks import FOLDER, Chunk
 from nexa_infra.scheduling.slurm.client import SlurmJob
 from nexa_infra.scheduling.slurm.states import describe
+from nexa_infra.storage.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +52,8 @@ _KINDS = {
 }
 _AGAIN = "it starts again"
 _FOR_GOOD = (JobState.CANCELLED, JobState.OUT_OF_MEMORY)
+_Tasks = Callable[[str], int | None]
+"""In which start of the job of a run, from 0, one of its rows last began an attempt; None: in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Ended:
     state: JobState
     message: str
     nodes: str = ""
+    restarts: int | None = None
+    """How often it was put back into the queue; None where that is not said."""
 
     @property
     def outcome(self) -> JobState:
@@ -68,7 +84,7 @@ def judge(run_id: str, chunk: Chunk, job: SlurmJob) -> Ended | None:
     said = f"Slurm says that job {chunk.job_of(run_id)} ended as {job.state}{where}{why}"
     if state is JobState.SUCCEEDED:
         state, said = JobState.FAILED, f"{said}, but it left no outcome"
-    return Ended(run_id, chunk, state, said, job.nodes)
+    return Ended(run_id, chunk, state, said, job.nodes, job.restarts)
 
 
 def describe_loss(run_id: str, chunk: Chunk, *, is_cancelled: bool) -> Ended:
@@ -105,11 +121,17 @@ class SlurmSettler:
             except NexaError as error:
                 troubles.update({each.run_id: error.message for each in members})
                 continue
+            last_start = _remember_tasks(members)
             for each in members:
                 entry, job_id = entries[each.chunk.runs[each.run_id]], each.chunk.job_of(each.run_id)
                 try:
+                    other = _find_other_owner(entry.run_dir, job_id)
+                    if other is not None:
+                        troubles[each.run_id] = other
+                        continue
                     # Rows of one task come in their order: those that had not begun have lost nothing.
-                    if (job_id in again and not entry.run_dir.start(1).exists()) or self._settle(entry, each):
+                    is_next = job_id in again and not entry.run_dir.start(1).exists()
+                    if is_next or self._settle(entry, each, last_start):
                         again.add(job_id)
                         troubles[each.run_id] = _AGAIN
                 except StorageError as error:
@@ -118,7 +140,7 @@ class SlurmSettler:
             logger.warning("runs cannot be settled now: %s", message)
         return troubles
 
-    def _settle(self, entry: Entry, ended: Ended) -> bool:
+    def _settle(self, entry: Entry, ended: Ended, last_start: _Tasks) -> bool:
         # Returns whether its job starts again.
         attempts = read_attempts(entry.run_dir)
         spare = find_spare(entry, len(attempts) + 1)
@@ -142,10 +164,11 @@ class SlurmSettler:
             number = attempt.number
             attempts.append(attempt)
             self._keep_log(entry, attempt.number)
-        if ended.nodes:
-            # Of one node Slurm says which it was; of several it was the first, or the job had ended itself.
+        if ended.nodes and find_leaving(entry.run_dir, number) is not Leave.NODE_FAILED:
+            # Of one node Slurm says which it was; of several it was the first, or the job has blamed it itself.
             record_fault(entry, attempt, node=None if re.search(r"[,\[]", ended.nodes) else ended.nodes)
-        if attempts and ended.state not in _FOR_GOOD and decide(attempts, entry).again and self.start_again(ended):
+        ends = _list_ends(ended, attempts, attempt, last_start)
+        if ends is not None and (not ends or decide(ends, entry).again) and self.start_again(ended):
             logger.info("job starts again run_id=%s: %s", entry.run_id, ended.message)
             return True
         if record_outcome(entry, replace(attempt, state=ended.outcome), attempts=number):
@@ -154,7 +177,9 @@ class SlurmSettler:
 
     def _describe(self, entry: Entry, ended: Ended, attempts: Sequence[Attempt]) -> Attempt:
         begun = find_start(entry.run_dir, len(attempts) + 1)
-        said = ended.message if begun is not None or attempts else f"{ended.message}; it had not begun"
+        said = ended.message
+        if begun is None:
+            said += "; it had not begun another attempt" if attempts else "; it had not begun"
         if begun is None:
             now = self.clock.now()
             nothing = Attempt(
@@ -168,7 +193,9 @@ class SlurmSettler:
             last = last if is_explained else replace(last, state=ended.state)
         evidence = () if last.failure is None else last.failure.evidence
         evidence = evidence or self._read_evidence(ended, entry)
-        return replace(last, failure=Failure(_KINDS[last.state], said, evidence))
+        is_anothers = find_leaving(entry.run_dir, last.number) is Leave.NODE_FAILED
+        kind = "killed" if is_anothers and last.state is JobState.NODE_FAILED else _KINDS[last.state]
+        return replace(last, failure=Failure(kind, said, evidence))
 
     def _read_evidence(self, ended: Ended, entry: Entry) -> tuple[str, ...]:
         said = ended.chunk.folder / FOLDER / f"{ended.chunk.job_of(ended.run_id)}.out"
@@ -191,3 +218,67 @@ class SlurmSettler:
 
     def _hidden(self, names: Collection[str]) -> tuple[str, ...]:
         return tuple(self.environment[name] for name in names if self.environment.get(name))
+
+
+def _list_ends(ended: Ended, attempts: Sequence[Attempt], end: Attempt, last_start: _Tasks) -> Sequence[Attempt] | None:
+    """Return what the budgets of a run are asked about before its job, which ended so, starts again; None: it does not.
+
+    A start of the job that began nothing counts as one more end: whatever keeps the entry from it may last for ever.
+    A row that others of its task went before has lost nothing by their end.
+    """
+    if ended.state is JobState.CANCELLED or (attempts and ended.state in _FOR_GOOD):
+        return None
+    if not attempts and ended.chunk.rows_per_task == 1:
+        return None
+    last = last_start(ended.run_id)
+    if last is None and not attempts:
+        return None
+    idle = 0 if ended.restarts is None else max(0, ended.restarts - (last or 0))
+    return [*attempts, *[end] * idle]
+
+
+def _remember_tasks(members: Sequence[Ended]) -> _Tasks:
+    # A task may have hundreds of rows, and of a large sweep all of them end at once: each is looked at once.
+    chunks = {each.run_id: each.chunk for each in members}
+    rows: dict[tuple[Path, int], list[str]] = {}
+    for chunk in {chunk.path: chunk for chunk in chunks.values()}.values():
+        for run_id, index in chunk.runs.items():
+            rows.setdefault((chunk.path, index // chunk.rows_per_task), []).append(run_id)
+
+    @cache
+    def find(path: Path, runs: Path, task: int) -> int | None:
+        begun = [_find_newest_start(RunDir(runs / run_id)) for run_id in rows[path, task]]
+        return max((restarts for restarts in begun if restarts is not None), default=None)
+
+    def last_start(run_id: str) -> int | None:
+        chunk = chunks[run_id]
+        return find(chunk.path, chunk.project_runs, chunk.runs[run_id] // chunk.rows_per_task)
+
+    return last_start
+
+
+def _find_newest_start(run_dir: RunDir) -> int | None:
+    number = 0
+    while run_dir.start(number + 1).exists():
+        number += 1
+    begun = find_start(run_dir, number) if number else None
+    return None if begun is None else begun.restarts
+
+
+def _find_other_owner(run_dir: RunDir, job_id: str | None) -> str | None:
+    """Return that a run belongs to another job than the one that ended; None when it does not.
+
+    Where an answer of sbatch was lost there may be two of one name. What stands there and names no job lets no job run.
+    """
+    try:
+        found = json.loads(read_regular(run_dir.owner))
+        owner = found["job_id"]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{run_dir.owner}: cannot be read: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if owner in ("", job_id):
+        return None
+    return f"it belongs to job {owner}; when Slurm does not know that one any more, remove {run_dir.owner}"

@@ -29,6 +29,7 @@ _PENDING_HINTS = {
     "InvalidQOS": _NEVER + "set slurm.qos",
     "JobHeldUser": "`scontrol release` lets it go",
     "JobHeldAdmin": "an administrator holds it",
+    "launch failed requeued held": "a node could not start it: `nexa watch` lets it go",
     "BeginTime": "it was requeued and waits a moment",
     "PartitionDown": "the partition takes no jobs now",
     "PartitionInactive": "the partition takes no jobs now",
@@ -68,7 +69,7 @@ def describe(job: SlurmJob) -> tuple[JobState, str | None]:
 def _describe_wait(job: SlurmJob) -> str | None:
     if job.reason is None:
         return None
-    hint = _PENDING_HINTS.get(job.reason)
+    hint = _PENDING_HINTS.get(job.reason) or _PENDING_HINTS.get(job.reason.replace("_", " "))
     return f"waits: {job.reason}" + (f"; {hint}" if hint else "")
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nexa_contracts.clock import Clock
 from nexa_contracts.errors import ExternalError
 from nexa_contracts.ids import is_sweep_id
+from nexa_infra.scheduling.slurm.belonging import Home
 from nexa_infra.scheduling.slurm.chunks import Chunk
 from nexa_infra.scheduling.slurm.client import SlurmClient, SlurmJob, SlurmMissing, SlurmRefused, SlurmUnreachable
 from nexa_infra.scheduling.slurm.options import render_after
@@ -57,15 +59,18 @@ class Submitter:
             SlurmRefused: Slurm said no; what it took before stays, the rest is as if it had never been asked.
             SlurmUnreachable: it does not answer; what was asked of it is looked up later.
             SlurmMissing: it is not installed here.
+            SlurmElsewhere: another cluster or user began to hand them over.
             StorageError: the intent cannot be written.
         """
-        done = list(chunks)
+        home = Home(self.client)
+        home.check_ours(chunks)
+        done = [each if each.user_id is not None else replace(each, user_id=os.getuid()) for each in chunks]
         queue = _Queue(self.client, max_submitted)
         last = next((chunk for chunk in reversed(earlier) if chunk.job_id is not None), None)
-        for place, chunk in enumerate(chunks):
+        for place, chunk in enumerate(tuple(done)):
             if chunk.job_id is None:
                 if chunk.asked_at is None and not queue.has_room(chunk):
-                    done[place:] = [each if each.job_id is not None else each.save() for each in done[place:]]
+                    done[place:] = [home.save_waiting(each) for each in done[place:]]
                     return done
                 try:
                     done[place] = self._hand_over(_put_in_turn(chunk, last, queue))
@@ -89,30 +94,11 @@ class Submitter:
             self.client.cancel(ids[1:], name=chunk.name)
         return chunk.complete(ids[0])
 
-    def _hand_over(self, chunk: Chunk) -> Chunk:
-        if chunk.asked_at is not None:
-            found = self._find_lost(chunk)
-            if found is not None:
-                return found
-        make_folder(chunk.path.parent)
-        intent = replace(chunk, asked_at=self.clock.now().isoformat()).save()
-        for _ in range(_TRIES):
-            try:
-                job_id = self.client.submit(intent.options, intent.folder / SCRIPT_NAME, intent.arguments)
-            except (SlurmRefused, SlurmMissing):
-                intent.forget()
-                raise
-            except ExternalError as error:
-                logger.warning("answer of sbatch is lost name=%s reason=%s", intent.name, error)
-                found = self._find_lost(intent)
-                if found is not None:
-                    return found
-                lost = error
-            else:
-                return intent.complete(job_id)
-        raise SlurmUnreachable(f"{chunk.name}: handed over {_TRIES} times and never taken: {lost.message}")
+    def find_lost(self, chunk: Chunk) -> Chunk | None:
+        """Return a chunk whose answer was lost completed with its job; None when Slurm has said twice that it has none.
 
-    def _find_lost(self, chunk: Chunk) -> Chunk | None:
+        Raises: as `hand_over`.
+        """
         for look in range(2):
             if look:
                 self.clock.sleep(_APART_S)
@@ -121,11 +107,39 @@ class Submitter:
                 return found
         return None
 
+    def _hand_over(self, chunk: Chunk) -> Chunk:
+        if chunk.asked_at is not None:
+            found = self.find_lost(chunk)
+            if found is not None:
+                return found
+        make_folder(chunk.path.parent)
+        intent = replace(chunk, asked_at=self.clock.now().isoformat()).save()
+        for tries in range(_TRIES):
+            try:
+                job_id = self.client.submit(intent.options, intent.folder / SCRIPT_NAME, intent.arguments)
+            except (SlurmRefused, SlurmMissing):
+                if chunk.asked_at is None and not tries:  # what was asked before may have been taken, and show later
+                    intent.forget()
+                raise
+            except ExternalError as error:
+                logger.warning("answer of sbatch is lost name=%s reason=%s", intent.name, error)
+                found = self.find_lost(intent)
+                if found is not None:
+                    return found
+                intent = Home(self.client).save_waiting(intent)
+                lost = error
+            else:
+                return intent.complete(job_id)
+        raise SlurmUnreachable(f"{chunk.name}: handed over {_TRIES} times and never taken: {lost.message}")
+
     def _explain_refusal(self, error: SlurmRefused, chunks: Sequence[Chunk], place: int) -> SlurmRefused:
-        for chunk in chunks[place:]:
-            if chunk.job_id is None:
+        for chunk in chunks[place + 1 :]:
+            if chunk.job_id is None and chunk.asked_at is None:
                 chunk.forget()
         taken = [chunk for chunk in chunks if chunk.job_id is not None]
+        if chunks[place].path.exists():
+            lost = f"an answer of Slurm was lost before: it may hold {chunks[place].name} all the same"
+            return SlurmRefused(error.message, hint=f"{lost}; to look again: {self.how_to_go_on}")
         if not taken:
             return SlurmRefused(error.message, hint=error.hint or f"nothing was submitted; later: {self.how_to_go_on}")
         runs = sum(len(chunk.runs) for chunk in taken)
@@ -155,7 +169,9 @@ class _Queue:
         if self._most is None:
             return True
         held = sum(max(1, len(job.task_ids)) for job in self._ask() if not _has_ended(job))
-        return held + sum(each.task_count for each in (*self._new, chunk)) <= self._most
+        listed = {job.name for job in self._ask()}
+        unlisted = [each for each in self._new if each.name not in listed]
+        return held + sum(each.task_count for each in (*unlisted, chunk)) <= self._most
 
     def holds(self, chunk: Chunk) -> bool:
         """Whether jobs of a chunk have not ended."""

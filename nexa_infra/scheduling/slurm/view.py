@@ -14,6 +14,9 @@ QUEUED = frozenset({"PENDING", "REQUEUED"})
 LIVING = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "CONFIGURING"})
 """With SIGNALING, which a job is while its warning is on its way to it."""
 _GIVEN_UP = QUEUED | {"PREEMPTED"}
+_NODE_FAILED = frozenset({"NODE_FAIL", "BOOT_FAIL"})
+_NODE_DOWN = "NodeDown"
+"""The reason of a job that ends because a node of it went down, and that does not start again."""
 _DURATION = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})")
 
 
@@ -31,6 +34,7 @@ class View:
     """The id of this very job; an array's task has one beside its `123_4`. Empty where it is not said."""
     host: str = ""
     """The node that its script runs on."""
+    reason: str = ""
 
     @property
     def left_s(self) -> float | None:
@@ -53,6 +57,7 @@ def parse_view(fields: Mapping[str, str]) -> View:
         limit_s=_parse_duration_s(fields.get("TimeLimit", "")),
         number=fields.get("JobId", ""),
         host=fields.get("BatchHost", ""),
+        reason=fields.get("Reason", ""),
     )
 
 
@@ -61,10 +66,12 @@ def explain_signal(heard: Leave, view: View | None, *, restarts: int, near_end_s
 
     A job that is ending is COMPLETING, whatever ended it (22.05 shows nothing more): one that is to start again
     counts one restart more already, one that was preempted has a PreemptTime, one at its limit has run that long.
-    What is left was cancelled.
+    What is left was cancelled. One whose node went down and that starts again looks as if it had been preempted.
     """
-    if view is None or heard is Leave.CANCELLED:
+    if view is None or heard in (Leave.CANCELLED, Leave.NODE_FAILED):
         return Leave.PREEMPTED if heard is Leave.ASKED else heard
+    if view.state in _NODE_FAILED or (view.state not in LIVING and view.reason == _NODE_DOWN):
+        return Leave.NODE_FAILED
     if view.is_preempted or view.restarts > restarts or view.state in _GIVEN_UP:
         return Leave.PREEMPTED
     if view.state not in LIVING:

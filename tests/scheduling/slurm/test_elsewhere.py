@@ -29,7 +29,7 @@ REFUSED = Attempt(
     started_at=NOW,
     ended_at=NOW,
     seconds=1.0,
-    hostname="n1.example",
+    hostname="rack1.n1",
     failure=Failure(NODE_UNHEALTHY, "n2: gpu_ecc fail"),
 )
 
@@ -98,7 +98,7 @@ def test_what_is_no_node_never_reaches_the_controller(node: str) -> None:
 
 def test_the_nodes_to_leave_are_those_that_were_to_blame(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
-    assert find_refused(run_dir, REFUSED) == ("n1",)  # it was alone
+    assert find_refused(run_dir, REFUSED) == ("rack1.n1",)  # it was alone
     run_dir.meeting(2).mkdir(parents=True)
     for refused, left in (({"n2": "x"}, ("n2",)), ({"n2": "x", "n3": "x"}, ())):
         decision = JoinDecision(round=0, state="stop", spares=("n1",), refused=refused, reason="too few")

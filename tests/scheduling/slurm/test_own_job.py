@@ -45,6 +45,11 @@ def fields(text: str) -> dict[str, str]:
         (Leave.TIMED_OUT, RUNNING + WHERE_OTHERS_ARE, Leave.TIMED_OUT),
         (Leave.ASKED, CANCELLED + WHERE_OTHERS_ARE, Leave.CANCELLED),
         (Leave.ASKED, AT_ITS_LIMIT + WHERE_OTHERS_ARE, Leave.TIMED_OUT),
+        (Leave.ASKED, CANCELLED + " Reason=NodeDown", Leave.NODE_FAILED),
+        (Leave.ASKED, CANCELLED.replace("COMPLETING", "NODE_FAIL"), Leave.NODE_FAILED),
+        (Leave.ASKED, CANCELLED.replace("COMPLETING", "BOOT_FAIL"), Leave.NODE_FAILED),
+        (Leave.CANCELLED, CANCELLED + " Reason=NodeDown", Leave.CANCELLED),
+        (Leave.ASKED, RUNNING + " Reason=NodeDown", Leave.PREEMPTED),
     ],
 )
 def test_why_a_job_has_to_leave(heard: Leave, text: str, why: Leave) -> None:

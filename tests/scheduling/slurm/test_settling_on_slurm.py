@@ -168,6 +168,20 @@ def test_another_job_under_the_same_id_is_not_ours(site: FakeSite) -> None:
     assert [task.state for task in site.slurm.jobs[1].tasks.values()] == ["COMPLETED"] * 4
 
 
+def test_a_run_that_another_job_has_claimed_is_not_settled_by_the_end_of_ours(site: FakeSite) -> None:
+    site.launch(1)
+    site.slurm.start(1)
+    run_dir = Project(site.root).run_dir(RUN)
+    claim_run(run_dir, Owner("fake", "99_0", NAME), clock=site.clock)  # whose answer was lost, and which lives
+    site.slurm.end(1, "COMPLETED")
+    state, reason = look(site)
+    assert state is JobState.UNKNOWN
+    assert "it belongs to job 99_0; when Slurm does not know that one any more, remove " in (reason or "")
+    assert find_outcome(Project(site.root), RUN) is None
+    run_dir.owner.unlink()
+    assert look(site)[0] is JobState.FAILED
+
+
 def test_a_clock_that_is_set_back_does_not_make_a_job_lost(site: FakeSite) -> None:
     site.launch(1)
     site.slurm.forget(1)

@@ -104,3 +104,69 @@ def test_the_rows_behind_it_in_its_task_go_on_with_it(site: FakeSite) -> None:
     site.backend.run_states(RUNS)
     assert site.slurm.jobs[1].tasks[0].restarts == 1
     assert [find_outcome(Project(site.root), run_id) for run_id in RUNS] == [None] * 3
+
+
+@pytest.mark.parametrize("retries", [1, 3])
+def test_a_start_that_ends_before_it_begins_anything_uses_up_the_budget_too(site: FakeSite, retries: int) -> None:
+    launch(site, max_retries=retries)
+    begin(site)
+    site.slurm.end(1, "FAILED")
+    for _ in range(10):
+        site.backend.run_states(RUNS[:1])
+        site.clock.advance(60)
+        site.slurm.start(1)
+        site.slurm.end(1, "FAILED", exit_code=1)
+    assert site.slurm.jobs[1].tasks[0].restarts == retries
+    assert (site.outcome().state, site.outcome().attempts) == (JobState.FAILED, 1)
+    failure = site.outcome().failure
+    assert failure is not None
+    assert failure.message.endswith("it had not begun another attempt")
+
+
+@pytest.mark.parametrize("word", ["FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY"])
+def test_rows_that_have_not_begun_go_on_though_the_one_before_them_may_not(site: FakeSite, word: str) -> None:
+    launch(site, rows=3, slurm={"rows_per_task": 3}, max_retries=0)
+    begin(site)
+    site.slurm.end(1, word)
+    site.backend.run_states(RUNS)
+    assert site.outcome(0).state.is_final
+    assert site.slurm.jobs[1].tasks[0].restarts == 1
+    assert [find_outcome(Project(site.root), run_id) for run_id in RUNS[1:]] == [None] * 2
+    site.slurm.run_waiting()
+    site.backend.run_states(RUNS)
+    assert [site.outcome(row).state for row in (1, 2)] == [JobState.SUCCEEDED] * 2
+
+
+def test_rows_that_have_not_begun_do_not_go_on_for_ever(site: FakeSite) -> None:
+    launch(site, rows=3, slurm={"rows_per_task": 3}, max_retries=1)
+    begin(site)
+    for _ in range(10):
+        site.slurm.end(1, "FAILED")
+        site.backend.run_states(RUNS)
+        site.slurm.start(1)
+    assert site.slurm.jobs[1].tasks[0].restarts == 2  # the second start and the third began nothing
+    assert [site.outcome(row).attempts for row in range(3)] == [1, 0, 0]
+
+
+def test_a_task_of_which_no_row_ever_began_ends_at_once(site: FakeSite) -> None:
+    launch(site, rows=3, slurm={"rows_per_task": 3}, max_retries=9)
+    site.slurm.end(1, "FAILED")
+    site.backend.run_states(RUNS)
+    assert site.slurm.jobs[1].tasks[0].restarts == 0
+    assert [site.outcome(row).attempts for row in range(3)] == [0, 0, 0]
+
+
+def test_a_run_whose_files_are_damaged_ends_on_record_beside_those_that_ran(site: FakeSite) -> None:
+    launch(site, rows=3, slurm={"rows_per_task": 3}, max_retries=1)
+    owner = Project(site.root).run_dir(RUNS[0]).owner
+    owner.parent.mkdir(parents=True)
+    owner.write_text("{damaged")
+    site.slurm.jobs[1].tasks[0].state = "PENDING"
+    for _ in range(4):
+        site.slurm.run_waiting()
+        site.backend.run_states(RUNS)
+    assert site.slurm.jobs[1].tasks[0].restarts == 2
+    assert [site.outcome(row).state for row in (1, 2)] == [JobState.SUCCEEDED] * 2
+    failure = site.outcome(0).failure
+    assert failure is not None
+    assert any("owner.json: damaged" in line for line in failure.evidence)

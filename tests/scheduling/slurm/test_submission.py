@@ -151,7 +151,7 @@ def test_of_several_chunks_those_that_were_taken_stay_and_the_others_can_be_plan
 
 def test_beyond_the_sites_limit_chunks_wait_until_there_is_room(site: FakeSite) -> None:
     handles = site.launch(25, max_array_size=10, max_submitted=20)
-    assert [handle.job_id for handle in handles[19:21]] == ["11_9", ""]
+    assert [handle.job_id for handle in handles[19:21]] == ["19_1", ""]
     last = handles[-1].name
     waits = site.backend.run_states([last])[last]
     assert (waits.state, waits.reason) == (
@@ -160,9 +160,12 @@ def test_beyond_the_sites_limit_chunks_wait_until_there_is_room(site: FakeSite) 
     )
     assert site.backend.hand_over_rest(SWEEP) == 0
     site.slurm.end(1, "COMPLETED")
-    assert site.backend.hand_over_rest(SWEEP) == 5
+    assert site.backend.hand_over_rest(SWEEP) == 2
     assert site.backend.hand_over_rest(SWEEP) == 0
-    assert len(site.slurm.jobs) == 3
+    for job_id in list(site.slurm.jobs):
+        site.slurm.end(job_id, "COMPLETED")
+    assert site.backend.hand_over_rest(SWEEP) == 3
+    assert len(site.slurm.jobs) == 13
 
 
 def test_what_was_cancelled_while_it_waited_for_room_is_not_handed_over(site: FakeSite) -> None:
@@ -170,9 +173,10 @@ def test_what_was_cancelled_while_it_waited_for_room_is_not_handed_over(site: Fa
     waiting = [handle.name for handle in handles if not handle.job_id]
     assert site.backend.cancel_runs(waiting) == frozenset(waiting)
     assert {state.state for state in site.backend.run_states(waiting).values()} == {JobState.CANCELLED}
-    site.slurm.end(1, "COMPLETED")
+    for job_id in list(site.slurm.jobs):
+        site.slurm.end(job_id, "COMPLETED")
     assert site.backend.hand_over_rest(SWEEP) == 0
-    assert len(site.slurm.jobs) == 1
+    assert len(site.slurm.jobs) == 10
 
 
 def test_arrays_of_a_sweep_with_a_limit_take_turns(site: FakeSite) -> None:
