@@ -157,7 +157,7 @@ def _print_file(path: str, text: str, *, left_out: int) -> None:
         point = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                           for key, value in entry["point"].items())  # fmt: skip
         command = printable(shlex.join(entry["command"]))
-        click.echo(f"    {index}: {command}" + (f"  [{point}]" if point else ""))
+        click.echo(f"    {index}: {command}" + (f"  [{printable(point)}]" if point else ""))
     more = len(entries) + left_out - _SHOWN_RUNS
     if more > 0:
         click.echo(f"    … and {more} more")

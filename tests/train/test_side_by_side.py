@@ -1,4 +1,4 @@
-"""Two processes that train one model: every kind of training, without a warning that each step repeats."""
+"""Two processes that train one model, whole or its adapters, without a warning that each step repeats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexa_contracts.exit_codes import WorkExit
-from tests.train.test_finetuning import CHAT, LORA, PREFERENCE
+from tests.train.test_finetuning import CHAT, LORA
 from tests.train.training_site import Site
 
 DEADLINE_S = 240
@@ -28,9 +28,8 @@ def base(site: Site) -> Path:
     [
         (True, ("training.max_steps=4", SAVING)),
         (False, (*CHAT, *LORA, SAVING)),
-        (False, PREFERENCE),
     ],
-    ids=["new", "adapters", "preferences"],
+    ids=["new", "adapters"],
 )
 def test_two_processes_train_without_looking_for_unused_weights(
     site: Site, base: Path, is_new: bool, overrides: tuple[str, ...]

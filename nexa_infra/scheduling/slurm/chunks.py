@@ -21,6 +21,8 @@ from nexa_infra.storage.atomic import append_line, make_folder, replace_file, st
 SPEC_NAME = "spec.json"
 FOLDER = "slurm"
 """In a submission's folder: its chunks and what Slurm itself says of its jobs."""
+NO_CHUNK = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a file raises that somebody has spoilt."""
 _CANCELLED = "cancelled"
 _RESUMPTION = "resume-"
 
@@ -206,16 +208,19 @@ def parse_chunk(data: Mapping[str, Any], folder: Path) -> Chunk:
     """Return the chunk that an object of its file, or of a plan, describes.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: it describes none.
+        NO_CHUNK: it describes none.
     """
+    number, offset, rows_per_task = (int(data[name]) for name in ("number", "offset", "rows_per_task"))
+    if min(number, offset, rows_per_task - 1) < 0:
+        raise ValueError(f"found number {number}, offset {offset}, rows_per_task {rows_per_task}")
     return Chunk(
         folder=folder,
-        number=int(data["number"]),
+        number=number,
         name=str(data["name"]),
         options=tuple(map(str, data["options"])),
         arguments=tuple(map(str, data["arguments"])),
-        offset=int(data["offset"]),
-        rows_per_task=int(data["rows_per_task"]),
+        offset=offset,
+        rows_per_task=rows_per_task,
         is_array=bool(data["is_array"]),
         in_turn=bool(data["in_turn"]),
         asked_at=data["asked_at"],
@@ -250,7 +255,7 @@ def _read(path: Path, folder: Path) -> Chunk:
         return parse_chunk(json.loads(path.read_bytes()), folder)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except NO_CHUNK as error:
         raise StorageError(
             f"{path}: not a chunk of a submission: {type(error).__name__}: {error}",
             hint="it says which jobs Slurm holds: restore it; without it, runs could start twice",

@@ -15,7 +15,7 @@ from nexa_contracts.resources import Resources
 from nexa_contracts.site import SlurmSite
 from nexa_infra.scheduling.backend import LaunchRequest
 from nexa_infra.scheduling.entry import inherit_environment
-from nexa_infra.scheduling.slurm.chunks import FOLDER, SPEC_NAME, Chunk, parse_chunk, render_chunk
+from nexa_infra.scheduling.slurm.chunks import FOLDER, NO_CHUNK, SPEC_NAME, Chunk, parse_chunk, render_chunk
 from nexa_infra.scheduling.slurm.options import render_options, render_warning
 from nexa_infra.scheduling.slurm.windows import Window, parse_array, plan_windows
 
@@ -94,7 +94,7 @@ def read_batch(folder: Path) -> Batch:
         return Batch(chunks, tuple(map(str, found["secrets"])), None if most is None else int(most))
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file", hint="write the plan's files before it is submitted") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, *NO_CHUNK) as error:
         raise ConfigError(f"{path}: not the plan of a submission: {type(error).__name__}: {error}") from error
 
 

@@ -230,9 +230,22 @@ def test_no_value_of_a_run_becomes_part_of_a_command_or_the_script(site: FakeSit
     assert "touch" not in script + batch
 
 
-def test_a_chunk_that_was_edited_by_hand_into_nonsense_is_named(site: FakeSite) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("", "{}"),
+        ("", "[" * 200_000),
+        ('"rows_per_task": 1', '"rows_per_task": 0'),
+        ('"offset": 0', '"offset": Infinity'),
+        ('"offset": 0', '"offset": -1'),
+    ],
+)
+def test_a_chunk_that_was_edited_by_hand_into_nonsense_is_named(site: FakeSite, right: str, wrong: str) -> None:
     handles = site.launch(1)
-    (site.folder() / "slurm" / "chunk-0.json").write_text("{}")
+    path = site.folder() / "slurm" / "chunk-0.json"
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong) if right else wrong)
     with pytest.raises(StorageError, match=r"chunk-0\.json: not a chunk of a submission"):
         site.backend.states(handles)
 
